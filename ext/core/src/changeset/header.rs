@@ -1,0 +1,197 @@
+//! The header of a payload: what the runs refer to by index, and the claims.
+//!
+//! A MessagePack array: `[tie_break, [site..], [[table, key columns, [column..]]..], [[site index, [[lo, hi]..]]..],
+//! {extensions}]`. Lists grow only as their items are really read, so a declared count allocates nothing.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::COLUMNS_MAX;
+use super::error::{ChangesetError, Result};
+use crate::ids::SiteId;
+use crate::limits::{COLUMN_NAME_MAX, SITE_VERSION_MAX, TABLE_NAME_MAX};
+use crate::merge::TieBreak;
+use crate::version_vector::VersionVector;
+
+/// A table as the writer knew it, which may be more or fewer columns than the reader's table has.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Table {
+    /// The table's name.
+    pub name: String,
+    /// How many columns its primary key has, 1 to 255.
+    pub key_columns: u32,
+    /// The names of the non-key columns that its runs may mention; bit `i + 1` of a group is column `i`.
+    pub columns: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Header {
+    pub(super) tie_break: TieBreak,
+    pub(super) sites: Vec<SiteId>,
+    pub(super) tables: Vec<Table>,
+    pub(super) claims: VersionVector,
+}
+
+/// One site of the claims on the wire: its index, and the versions held completely as inclusive ranges.
+pub(super) type Claim = (u32, Vec<(u64, u64)>);
+
+/// Nested arrays of the deepest known field; unknown extensions may go a little deeper.
+const DEPTH_MAX: usize = 16;
+
+/// Writes a header. Every index in `claims` is one of `sites`.
+pub(super) fn encode(tie_break: TieBreak, sites: &[SiteId], tables: &[Table], claims: &[Claim]) -> Vec<u8> {
+    let tie_break = match tie_break {
+        TieBreak::Site => 0u8,
+        TieBreak::Value => 1,
+    };
+    rmp_serde::to_vec(&(tie_break, sites, tables, claims, Extensions))
+        .expect("serialising numbers, strings and lists into memory cannot fail")
+}
+
+/// Reads and checks a header.
+pub(super) fn decode(bytes: &[u8]) -> Result<Header> {
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
+    deserializer.set_max_depth(DEPTH_MAX);
+    let wire = WireHeader::deserialize(&mut deserializer).map_err(|error| faulty(error.to_string()))?;
+    let tie_break = match wire.0 {
+        0 => TieBreak::Site,
+        1 => TieBreak::Value,
+        other => return Err(faulty(format!("tie-break {other} is neither 0 (site) nor 1 (value)"))),
+    };
+    let sites = wire.1.0;
+    let tables = wire.2.0.into_iter().map(table).collect::<Result<Vec<_>>>()?;
+    let claims = claims(&wire.3.0, &sites)?;
+    Ok(Header { tie_break, sites, tables, claims })
+}
+
+fn table((name, key_columns, columns): (&str, u32, List<&str>)) -> Result<Table> {
+    let columns = columns.0;
+    if name.len() > TABLE_NAME_MAX {
+        return Err(faulty(format!("a table name of {} bytes, the limit is {TABLE_NAME_MAX}", name.len())));
+    }
+    if !(1..=255).contains(&key_columns) {
+        return Err(faulty(format!("table {name:?} has {key_columns} key columns, it may have 1 to 255")));
+    }
+    if columns.len() > COLUMNS_MAX {
+        return Err(faulty(format!(
+            "table {name:?} lists {} columns, the limit is {COLUMNS_MAX}",
+            columns.len()
+        )));
+    }
+    let mut seen = HashSet::with_capacity(columns.len());
+    for column in &columns {
+        if column.len() > COLUMN_NAME_MAX {
+            let len = column.len();
+            return Err(faulty(format!(
+                "a column name of {len} bytes in table {name:?}, the limit is {COLUMN_NAME_MAX}"
+            )));
+        }
+        if !seen.insert(*column) {
+            return Err(faulty(format!("table {name:?} lists column {column:?} twice")));
+        }
+    }
+    Ok(Table {
+        name: name.to_owned(),
+        key_columns,
+        columns: columns.into_iter().map(str::to_owned).collect(),
+    })
+}
+
+fn claims(wire: &[(u32, List<(u64, u64)>)], sites: &[SiteId]) -> Result<VersionVector> {
+    let mut claims = VersionVector::default();
+    for (site, ranges) in wire {
+        let Some(&site) = sites.get(*site as usize) else {
+            return Err(faulty(format!("a claim for site {site} of {}", sites.len())));
+        };
+        if claims.of_site(site).is_some() {
+            return Err(faulty(format!("site {site} has two claims")));
+        }
+        // In ascending order each insertion is an append; backwards they would take quadratic time.
+        let mut after = 0;
+        for &(lo, hi) in &ranges.0 {
+            if lo <= after || lo > hi || hi > SITE_VERSION_MAX {
+                let reason =
+                    format!("a claim of versions {lo} to {hi} after {after}, they ascend from 1 to 2^48");
+                return Err(faulty(reason));
+            }
+            claims.insert_range(site, lo, hi);
+            after = hi;
+        }
+    }
+    Ok(claims)
+}
+
+#[cold]
+fn faulty(reason: String) -> ChangesetError {
+    ChangesetError::Header(reason)
+}
+
+#[derive(serde::Deserialize)]
+struct WireHeader<'a>(
+    u8,
+    List<SiteId>,
+    #[serde(borrow)] List<(&'a str, u32, List<&'a str>)>,
+    List<(u32, List<(u64, u64)>)>,
+    #[allow(dead_code)] Extensions,
+);
+
+/// A list that ignores the declared count until the items have come.
+struct List<T>(Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_seq(ListVisitor(PhantomData))
+    }
+}
+
+struct ListVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(List(list))
+    }
+}
+
+/// The map at the end: empty in format 1, and read past, so that hints can be added without a new format.
+struct Extensions;
+
+impl Serialize for Extensions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_map(Some(0))?.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Extensions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(ExtensionsVisitor)
+    }
+}
+
+struct ExtensionsVisitor;
+
+impl<'de> Visitor<'de> for ExtensionsVisitor {
+    type Value = Extensions;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of extensions")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
+        while entries.next_entry::<&str, IgnoredAny>()?.is_some() {}
+        Ok(Extensions)
+    }
+}

@@ -1,0 +1,103 @@
+//! One row's replicated state, and what an arriving fact does to it.
+
+use std::collections::BTreeMap;
+
+use crate::ids::CausalLength;
+use crate::merge::{
+    CellClock, Incarnation, Stamp, TieBreak, cell_wins_by_value, incarnation, row_wins_by_spelling,
+};
+use crate::value::Value;
+
+/// What a replica knows of one row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Row {
+    /// The causal length: odd alive, even deleted, 0 unknown.
+    pub cl: u64,
+    /// The row-existence change of this incarnation, if one is held. The first incarnation of a row with columns
+    /// and a canonical spelling has none.
+    pub existence: Option<Existence>,
+    /// The cells written in this incarnation. A column without a cell has its default; a cell whose column does
+    /// not exist here is parked.
+    pub cells: BTreeMap<String, Cell>,
+}
+
+/// A held row-existence change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Existence {
+    /// Who wrote it.
+    pub stamp: Stamp,
+    /// The packed key as the base table spells it; of a deleted row, as the canonical values do.
+    pub spelling: Vec<u8>,
+    /// The replica's db_version at which it was taken.
+    pub at: u64,
+}
+
+/// A held cell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Its clock and author.
+    pub clock: CellClock,
+    /// Its value.
+    pub value: Value,
+    /// The replica's db_version at which it was taken.
+    pub at: u64,
+}
+
+/// One fact about a row, on its way in.
+pub(super) enum Entry {
+    Existence(Existence),
+    Cell(String, Cell),
+}
+
+impl Entry {
+    /// The same fact about a row whose key is spelled so.
+    pub fn spelled(self, spelling: &[u8]) -> Entry {
+        match self {
+            Entry::Existence(existence) => {
+                Entry::Existence(Existence { spelling: spelling.to_vec(), ..existence })
+            }
+            cell => cell,
+        }
+    }
+}
+
+impl Row {
+    /// Whether the base table has the row.
+    pub fn is_alive(&self) -> bool {
+        CausalLength(self.cl).is_alive()
+    }
+
+    /// Takes a fact of the incarnation `cl` if it wins. True if anything changed.
+    pub(super) fn absorb(&mut self, cl: u64, entry: Entry, tie: TieBreak) -> bool {
+        match incarnation(self.cl, cl) {
+            Incarnation::Older => return false,
+            Incarnation::Same => {}
+            // Nothing of the old incarnation survives, not even clocks: a value that did would be resurrected.
+            Incarnation::Newer => *self = Row { cl, ..Row::default() },
+        }
+        match entry {
+            Entry::Existence(remote) => {
+                let local = self.existence.as_ref().map(|local| (&local.stamp, &local.spelling[..]));
+                let wins = row_wins_by_spelling(local, (&remote.stamp, &remote.spelling));
+                if wins {
+                    self.existence = Some(remote);
+                }
+                wins
+            }
+            Entry::Cell(column, remote) => {
+                let local = self.cells.get(&column).map(|local| (&local.clock, local.value.as_ref()));
+                let wins = cell_wins_by_value(local, (&remote.clock, remote.value.as_ref()), tie);
+                if wins {
+                    self.cells.insert(column, remote);
+                }
+                wins
+            }
+        }
+    }
+
+    /// Everything held of the row, as it would arrive elsewhere.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
+        let cells = self.cells.into_iter().map(|(column, cell)| Entry::Cell(column, cell));
+        self.existence.into_iter().map(Entry::Existence).chain(cells)
+    }
+}

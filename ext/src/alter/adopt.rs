@@ -1,0 +1,102 @@
+//! `crsql_as_crr` and `crsql_as_table`.
+
+use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
+use crate::capture::enlist;
+use crate::schema::eligibility::{Policies, eligible};
+use crate::sqlite::{Error, Result, ValueRef};
+use crate::state::State;
+use std::rc::Rc;
+
+/// Makes a table replicated. Its rows become changes of the next version. Doing it again is harmless.
+///
+/// # Errors
+/// Names the table and why it can't be; nothing is changed then, and the caller's transaction goes on.
+pub fn as_crr(state: &State, name: &str, policies: Policies) -> Result<()> {
+    state.check_schema()?;
+    atomically(state, || {
+        state.create()?;
+        state.check_schema()?;
+        let info = eligible(&state.db, name, policies)?;
+        if let Some(table) = find_replicated(state, &info.name)? {
+            return super::renew_triggers(state, table.id);
+        }
+        forget_namesakes(state, &info.name)?;
+        let rowid = state.db.last_insert_rowid();
+        state
+            .db
+            .prepare("INSERT INTO main.__crsql_table (name) VALUES (?1)")?
+            .execute(&[ValueRef::Text(info.name.as_bytes())])?;
+        let id = state.db.last_insert_rowid() as u32;
+        state.db.set_last_insert_rowid(rowid);
+        let table = Rc::new(crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name))?);
+        write_columns(state, &table)?;
+        install_triggers(state, &table)?;
+        state.check_schema()?;
+        enlist(state)?;
+        reconcile::insert_all(state, &table)?;
+        crate::park::retry(state)
+    })
+}
+
+fn gone(name: &str) -> Error {
+    Error::refused(format_args!("table {name:?} is gone"))
+}
+
+/// A dropped table of the same name leaves its id and clocks behind; they are not the new table's.
+fn forget_namesakes(state: &State, name: &str) -> Result<()> {
+    let mut ids = Vec::new();
+    {
+        let mut select =
+            state.db.prepare("SELECT id FROM main.__crsql_table WHERE name = ?1 COLLATE NOCASE")?;
+        let args = [ValueRef::Text(name.as_bytes())];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            ids.push(rows.column_i64(0) as u32);
+        }
+    }
+    ids.into_iter().try_for_each(|id| forget_clocks(state, id))
+}
+
+/// Drops what is known of a table; its id is never used again.
+pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
+    state.spill()?;
+    let mut store = state.store.borrow_mut();
+    if store.refresh()? && store.tail().rows > 0 {
+        store.fold()?;
+    }
+    drop(store);
+    let id = [ValueRef::Integer(i64::from(id))];
+    for sql in [
+        "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
+        "DELETE FROM main.__crsql_column WHERE table_id = ?1",
+        "DELETE FROM main.__crsql_segment WHERE table_id = ?1",
+    ] {
+        state.db.prepare(sql)?.execute(&id)?;
+    }
+    // What was held of the table is held no more, and no version says which it was in: all are asked for again.
+    let (site, version) = {
+        let store = state.store.borrow();
+        (store.site(), store.tail().version)
+    };
+    state.db.exec("DELETE FROM main.__crsql_vector")?;
+    if version > 0 {
+        state.db.prepare("INSERT INTO main.__crsql_vector VALUES (?1, 1, ?2)")?.execute(&[
+            ValueRef::Integer(i64::from(site | crate::store::MISSING)),
+            ValueRef::Integer(version as i64),
+        ])?;
+    }
+    state.store.borrow_mut().sites.forget();
+    state.store.borrow_mut().segments_changed()?;
+    Ok(())
+}
+
+/// Makes a replicated table ordinary: its data stay, its clocks go. Any other table is left alone.
+pub fn as_table(state: &State, name: &str) -> Result<()> {
+    state.check_schema()?;
+    let Some(table) = find_replicated(state, name)? else { return Ok(()) };
+    atomically(state, || {
+        enlist(state)?;
+        drop_triggers(state, table.id)?;
+        forget_clocks(state, table.id)
+    })
+}

@@ -1,0 +1,214 @@
+//! The SQL functions, as an index: what each is called, takes and may do. The work is elsewhere.
+
+mod admin;
+
+use crate::alter;
+use crate::changeset::Since;
+use crate::schema::eligibility::Policies;
+use crate::sqlite::{Call, Db, Error, Flags, Result, ValueRef, register_function};
+use crate::state::State;
+use crsql_core::changeset::Compress;
+use crsql_core::version_vector::VersionVector;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+type Body = fn(&State, &mut Call<'_>) -> Result<()>;
+/// Name, flags, body.
+type Entry = (&'static CStr, Flags, Body);
+
+const FUNCTIONS: &[Entry] = &[
+    (c"crsql_as_crr", Flags::DIRECT_ONLY, as_crr),
+    (c"crsql_as_table", Flags::DIRECT_ONLY, as_table),
+    (c"crsql_begin_alter", Flags::DIRECT_ONLY, begin_alter),
+    (c"crsql_commit_alter", Flags::DIRECT_ONLY, commit_alter),
+    (c"crsql_site_id", Flags::INNOCUOUS, site_id),
+    (c"crsql_new_site", Flags::DIRECT_ONLY, new_site),
+    (c"crsql_db_version", Flags::INNOCUOUS, db_version),
+    (c"crsql_next_db_version", Flags::INNOCUOUS, next_db_version),
+    (c"crsql_changeset", Flags::DIRECT_ONLY, changeset),
+    (c"crsql_apply", Flags::DIRECT_ONLY, apply),
+    (c"crsql_version_vector", Flags::NONE, version_vector),
+    (c"crsql_digest", Flags::NONE, digest),
+    (c"crsql_token", Flags::NONE, token),
+    (c"crsql_wait_for", Flags::DIRECT_ONLY, wait_for),
+];
+
+/// Registers them.
+pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
+    FUNCTIONS.iter().chain(&admin::FUNCTIONS).try_for_each(|(name, flags, body)| {
+        let body = *body;
+        register_function(db, name, -1, *flags, state, move |state: &State, call: &mut Call<'_>| {
+            body(state, call)
+        })
+    })
+}
+
+/// The table that a call of one or two arguments names: `(table)` or `(schema, table)`.
+fn table_argument<'a>(call: &Call<'a>, function: &'static str, max: usize) -> Result<&'a str> {
+    call.expect_args(function, 1..=max, "1 argument: table, or 2: schema, table")?;
+    named_table(call, function, call.arg_count())
+}
+
+/// The table that the first `count` arguments name.
+fn named_table<'a>(call: &Call<'a>, function: &'static str, count: usize) -> Result<&'a str> {
+    if count == 1 {
+        return call.text(function, 0);
+    }
+    let schema = call.text(function, 0)?;
+    if !schema.eq_ignore_ascii_case("main") {
+        return Err(Error::refused(format_args!(
+            "{function} works on schema \"main\" only, not {schema:?}; open that database as the main one"
+        )));
+    }
+    call.text(function, 1)
+}
+
+fn as_crr(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_as_crr";
+    call.expect_args(
+        NAME,
+        1..=3,
+        "1 argument: table, 2: schema, table or table, options, or 3: schema, table, options",
+    )?;
+    let last = call.arg_count() - 1;
+    let has_options = last > 0 && matches!(call.arg(last), ValueRef::Text(text) if text.starts_with(b"{"));
+    if has_options {
+        let options = call.text(NAME, last)?;
+        if !options.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}") {
+            return Err(Error::refused(format_args!(
+                "{NAME}: this version knows no options, so {options:?} must be '{{}}' or left out"
+            )));
+        }
+    }
+    let name = named_table(call, NAME, call.arg_count() - usize::from(has_options))?;
+    alter::as_crr(state, name, Policies::default())?;
+    call.set_text("OK");
+    Ok(())
+}
+
+fn as_table(state: &State, call: &mut Call<'_>) -> Result<()> {
+    let name = table_argument(call, "crsql_as_table", 2)?;
+    alter::as_table(state, name)
+}
+
+fn begin_alter(state: &State, call: &mut Call<'_>) -> Result<()> {
+    let name = table_argument(call, "crsql_begin_alter", 2)?;
+    alter::begin_alter(state, name)?;
+    call.set_text("OK");
+    Ok(())
+}
+
+fn commit_alter(state: &State, call: &mut Call<'_>) -> Result<()> {
+    let name = table_argument(call, "crsql_commit_alter", 3)?;
+    alter::commit_alter(state, name)
+}
+
+fn site_id(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_site_id", 0..=0, "no arguments")?;
+    call.set_blob(&crate::site::site_id(state)?.0);
+    Ok(())
+}
+
+fn new_site(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_new_site", 0..=0, "no arguments")?;
+    call.set_blob(&crate::site::new_site(state)?.0);
+    Ok(())
+}
+
+fn db_version(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_db_version", 0..=0, "no arguments")?;
+    call.set_i64(crate::site::db_version(state)? as i64);
+    Ok(())
+}
+
+fn next_db_version(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_next_db_version", 0..=1, "no arguments, or 1: ignored")?;
+    call.set_i64(crate::site::db_version(state)? as i64 + 1);
+    Ok(())
+}
+
+fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_changeset";
+    call.expect_args(NAME, 0..=2, "at most 2 arguments: since (a db_version or a version vector), compress")?;
+    let compress = match call.arg(1) {
+        ValueRef::Null => Compress::WhereItPays,
+        ValueRef::Integer(0) => Compress::No,
+        ValueRef::Integer(_) => Compress::Yes,
+        _ => {
+            return Err(Error::Argument {
+                function: NAME,
+                position: 2,
+                expected: "an integer (0 or 1)",
+                found: "something else",
+            });
+        }
+    };
+    let since = match (call.arg_count(), call.arg(0)) {
+        (0, _) => Since::Position(0),
+        (_, ValueRef::Integer(position)) => match u64::try_from(position) {
+            Ok(position) => Since::Position(position),
+            Err(_) => {
+                return Err(Error::refused(format_args!(
+                    "{NAME}: a db_version is never negative, not {position}"
+                )));
+            }
+        },
+        (_, ValueRef::Blob(vector)) => {
+            Since::Vector(VersionVector::decode(vector, &Default::default()).map_err(|e| {
+                Error::refused(format_args!("{NAME}: the argument is no version vector: {e}"))
+            })?)
+        }
+        (_, _) => {
+            call.blob(NAME, 0).map_err(|_| Error::Argument {
+                function: NAME,
+                position: 1,
+                expected: "an integer (a db_version) or a blob (a version vector)",
+                found: "something else",
+            })?;
+            return Ok(());
+        }
+    };
+    crate::alter::enter(state)?;
+    call.set_blob(&crate::changeset::build(state, &since, compress)?);
+    Ok(())
+}
+
+fn apply(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_apply", 1..=1, "1 argument: a changeset")?;
+    let report = crate::changeset::apply(state, call.blob("crsql_apply", 0)?)?;
+    call.set_text(&report.to_json());
+    Ok(())
+}
+
+fn version_vector(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_version_vector", 0..=0, "no arguments")?;
+    crate::alter::enter(state)?;
+    call.set_blob(&crate::changeset::encoded_vector(state)?);
+    Ok(())
+}
+
+fn digest(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_digest", 0..=1, "no arguments, or 1: table")?;
+    crate::alter::enter(state)?;
+    let only = if call.arg_count() == 0 { None } else { Some(call.text("crsql_digest", 0)?) };
+    if let Some(name) = only
+        && crate::alter::find_replicated(state, name)?.is_none()
+    {
+        return Err(Error::refused(format_args!("crsql_digest: table {name:?} is not replicated")));
+    }
+    call.set_text(&crate::changeset::digest(state, only)?.hex());
+    Ok(())
+}
+
+fn token(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_token", 0..=0, "no arguments")?;
+    call.set_text(&crate::site::token(state)?);
+    Ok(())
+}
+
+fn wait_for(state: &State, call: &mut Call<'_>) -> Result<()> {
+    call.expect_args("crsql_wait_for", 2..=2, "2 arguments: token, milliseconds")?;
+    let (token, wait) = (call.text("crsql_wait_for", 0)?, call.integer("crsql_wait_for", 1)?);
+    call.set_i64(i64::from(crate::site::wait_for(state, token, wait)?));
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! Local writes on their way to the clocks: the functions that triggers call, and the virtual table that ties
+//! them to the transaction.
+//!
+//! `crsql_capture` is never read or written with content. Triggers name it so that SQLite enlists it in the
+//! transaction and calls `sync` before the commit, and the savepoint methods at each savepoint.
+
+mod alter;
+mod row;
+mod table;
+mod written;
+
+pub use alter::Before;
+pub use row::{Candidates, delete_keyed, insert_keyed, record_changed};
+#[cfg(test)]
+pub use written::{SCHEMA as WRITTEN_SCHEMA, take_arguments};
+
+use crate::sqlite::{Call, Db, Flags, Result, ValueRef, register_function, register_module};
+use crate::state::State;
+use std::ffi::CStr;
+use std::rc::Rc;
+
+type Capture = fn(&State, &Call<'_>) -> Result<()>;
+
+const FUNCTIONS: [(&CStr, Capture); 5] = [
+    (c"crsql_capture_insert", row::insert),
+    (c"crsql_capture_key", row::key_update),
+    (c"crsql_capture_candidate", row::candidate),
+    (c"crsql_capture_before", alter::before),
+    (c"crsql_capture_after", alter::after),
+];
+
+/// Registers the functions and the virtual tables.
+pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
+    for (name, body) in FUNCTIONS {
+        register_function(
+            db,
+            name,
+            -1,
+            Flags::INNOCUOUS,
+            state,
+            move |state: &State, call: &mut Call<'_>| {
+                if state.muted.get() > 0 { Ok(()) } else { body(state, call) }
+            },
+        )?;
+    }
+    register_module::<written::Written<false>>(db, c"crsql_capture_update", state)?;
+    register_module::<written::Written<true>>(db, c"crsql_capture_delete", state)?;
+    register_module::<table::CaptureTable>(db, c"crsql_capture", state)
+}
+
+/// Makes `changes()` answer what it did before a commit wrote clocks.
+///
+/// SQLite sets it at the end of every writing statement, ours inside a COMMIT included, and has no call to set
+/// it back; a statement that changes as many rows does. (A virtual table can't be written to in `sync`.)
+pub fn restore_changes(state: &State, rows: i64) -> Result<()> {
+    if state.db.changes64() == rows {
+        return Ok(());
+    }
+    let mut kept = state.restore_changes.borrow_mut();
+    if kept.is_none() {
+        *kept = Some(state.db.prepare_persistent(
+            "INSERT OR REPLACE INTO main.__crsql_changed (id)
+             WITH RECURSIVE n (i) AS (SELECT 1 WHERE ?1 > 0 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+             SELECT 1 FROM n",
+        )?);
+    }
+    let rowid = state.db.last_insert_rowid();
+    let done = kept.as_mut().map_or(Ok(()), |restore| restore.execute(&[ValueRef::Integer(rows)]));
+    state.db.set_last_insert_rowid(rowid);
+    done
+}
+
+/// Joins the transaction from our own code, where no trigger does it.
+pub fn enlist(state: &State) -> Result<()> {
+    let mut enlist = match state.enlist.take() {
+        Some(known) => known,
+        None => {
+            // So that this statement is dropped before SQLite looks for open ones at close: see `Store::refresh`.
+            drop(state.db.prepare("SELECT cl FROM main.crsql_changes")?);
+            // It finds no row, so it changes no count of changes.
+            state.db.prepare_persistent("DELETE FROM main.crsql_capture")?
+        }
+    };
+    let done = enlist.run();
+    state.enlist.set(Some(enlist));
+    done
+}

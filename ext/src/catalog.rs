@@ -1,0 +1,303 @@
+//! The replicated tables as this connection knows them.
+//!
+//! Valid for one `schema_version`; read lazily, so that a database of a thousand replicated tables opens fast.
+
+use crate::schema::{self, Ident, KeyShape, TableInfo};
+use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
+use crate::store::Columns;
+use crsql_core::key::{Collation, KeyColumn};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Where a table's clocks lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shape {
+    /// The rowid is the key.
+    Integer,
+    /// Live rows by rowid, tombstones by packed key. The name reaches the rowid in SQL.
+    Rowid(&'static str),
+    /// Everything by packed key: WITHOUT ROWID, or no name reaches the rowid.
+    Packed,
+}
+
+/// A replicated column besides the key.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Its id, for ever: renames keep it.
+    pub id: u32,
+    /// Its name now.
+    pub name: String,
+    /// The default as SQL.
+    pub default_sql: Option<String>,
+}
+
+/// A replicated table.
+pub struct Table {
+    /// Its id in `__crsql_table`.
+    pub id: u32,
+    /// Its name now.
+    pub name: String,
+    /// Where its clocks lie.
+    pub shape: Shape,
+    /// The key's columns, in key order.
+    pub key_names: Vec<String>,
+    /// What decides the identity of each.
+    pub key_columns: Vec<KeyColumn>,
+    /// The other replicated columns, in table order.
+    pub columns: Vec<Column>,
+    /// The ids of `columns`.
+    pub all: Columns,
+    /// Columns that the installed update triggers do not name yet.
+    pub untriggered: Columns,
+    /// The shape in SQLite's words.
+    pub info: TableInfo,
+    /// Statements on the base table, by their SQL.
+    statements: RefCell<HashMap<StatementKey, Rc<RefCell<Statement>>>>,
+}
+
+/// What a cached statement on a base table does.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum StatementKey {
+    /// Rowid by key.
+    FindRowid,
+    /// INSERT with these columns.
+    Insert(Columns),
+    /// UPDATE of these columns.
+    Update(Columns),
+    /// DELETE of one row.
+    Delete,
+    /// Whether a row is there.
+    Exists,
+    /// The key of the row with this key, or with this rowid.
+    Candidate {
+        /// By the rowid.
+        by_rowid: bool,
+    },
+    /// Sets the key's spelling.
+    Spell,
+}
+
+impl Table {
+    /// Whether the key's stored spelling may differ from its canonical form, judged by type alone.
+    pub fn column(&self, id: u32) -> Option<&Column> {
+        self.columns.iter().find(|column| column.id == id)
+    }
+
+    /// The column called `name`, exactly as declared.
+    pub fn column_named(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    /// The table's name for SQL.
+    pub fn sql_name(&self) -> String {
+        format!("main.{}", Ident(&self.name))
+    }
+
+    /// The condition that finds a row by its place: one parameter for a rowid, else one for each key column.
+    pub fn place_condition(&self) -> String {
+        match self.shape {
+            Shape::Integer => format!("{} = ?1", Ident(&self.key_names[0])),
+            Shape::Rowid(name) => format!("{name} = ?1"),
+            Shape::Packed => self.key_condition(),
+        }
+    }
+
+    /// The condition that finds a row by its key's columns, parameters from ?1.
+    pub fn key_condition(&self) -> String {
+        // The collation of the key's index, which need not be the column's.
+        let terms = self.key_names.iter().zip(&self.key_columns).enumerate();
+        terms
+            .map(|(i, (name, column))| {
+                let collation = match column.collation {
+                    Collation::Binary => "BINARY",
+                    Collation::NoCase => "NOCASE",
+                    Collation::Rtrim => "RTRIM",
+                };
+                format!("{} = ?{} COLLATE {collation}", Ident(name), i + 1)
+            })
+            .collect::<Vec<_>>()
+            .join(" AND ")
+    }
+
+    /// As [`Table::key_condition`], with each column's own collation spelled out.
+    pub fn collated_key_condition(&self) -> String {
+        let columns = self.info.primary_key.iter().map(|at| &self.info.columns[*at]);
+        let terms = columns.enumerate().map(|(i, column)| {
+            format!("{} COLLATE {} = ?{}", Ident(&column.name), Ident(&column.collation), i + 1)
+        });
+        terms.collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// The key's columns for a SELECT list.
+    pub fn key_list(&self) -> String {
+        self.key_names.iter().map(|name| Ident(name).to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// A cached statement on the base table, made from `sql` on first use.
+    pub fn statement(
+        &self,
+        db: Db,
+        key: StatementKey,
+        sql: impl FnOnce() -> String,
+    ) -> Result<Rc<RefCell<Statement>>> {
+        if let Some(known) = self.statements.borrow().get(&key) {
+            return Ok(known.clone());
+        }
+        let made = Rc::new(RefCell::new(db.prepare_persistent(&sql())?));
+        let mut statements = self.statements.borrow_mut();
+        // A wide table written in ever new combinations of columns must not collect statements for ever.
+        if statements.len() > 64 {
+            statements.clear();
+        }
+        statements.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// Gives up the cached statements.
+    fn take_statements(&self) -> HashMap<StatementKey, Rc<RefCell<Statement>>> {
+        self.statements.try_borrow_mut().map(|mut known| std::mem::take(&mut *known)).unwrap_or_default()
+    }
+}
+
+/// All tables, by id and by name.
+#[derive(Default)]
+pub struct Catalog {
+    is_loaded: bool,
+    by_name: HashMap<String, u32>,
+    tables: HashMap<u32, Option<Rc<Table>>>,
+    /// The table that was asked for by name last.
+    last: Option<Rc<Table>>,
+}
+
+impl Catalog {
+    /// Forgets everything: the schema changed.
+    pub fn forget(&mut self) {
+        *self = Catalog::default();
+    }
+
+    /// Gives up every cached statement on base tables, for the caller to drop once nothing is borrowed.
+    pub fn take_statements(&self) -> Vec<Rc<RefCell<Statement>>> {
+        self.tables.values().flatten().flat_map(|table| table.take_statements().into_values()).collect()
+    }
+
+    fn load(&mut self, db: Db) -> Result<()> {
+        if self.is_loaded {
+            return Ok(());
+        }
+        // A rename reaches the trigger's table at once and our catalogue later, so the trigger is asked.
+        let mut select = db.prepare(
+            "SELECT t.id, coalesce(m.tbl_name, t.name), m.tbl_name IS NOT NULL
+             FROM main.__crsql_table AS t
+             LEFT JOIN main.sqlite_master AS m
+               ON m.type = 'trigger' AND m.name = '__crsql_' || t.id || '_insert'",
+        )?;
+        let mut rows = select.query(&[])?;
+        while rows.step()? {
+            let id = rows.column_i64(0) as u32;
+            if rows.column_i64(2) == 0 {
+                self.tables.insert(id, None);
+            } else {
+                self.by_name.insert(rows.column_str(1)?.to_owned(), id);
+            }
+        }
+        self.is_loaded = true;
+        Ok(())
+    }
+
+    /// The id of the replicated table called exactly `name`.
+    pub fn id_of(&mut self, db: Db, name: &str) -> Result<Option<u32>> {
+        self.load(db)?;
+        Ok(self.by_name.get(name).copied())
+    }
+
+    /// The replicated table called exactly `name`.
+    pub fn named(&mut self, db: Db, name: &str) -> Result<Option<Rc<Table>>> {
+        if let Some(last) = &self.last
+            && last.name == name
+        {
+            return Ok(Some(last.clone()));
+        }
+        let Some(id) = self.id_of(db, name)? else { return Ok(None) };
+        let found = self.table(db, id)?;
+        self.last = found.clone().filter(|table| table.name == name);
+        Ok(found)
+    }
+
+    /// The ids of all tables that exist.
+    pub fn ids(&mut self, db: Db) -> Result<Vec<u32>> {
+        self.load(db)?;
+        let mut ids: Vec<u32> = self.by_name.values().copied().collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// A table by id; `None` when its base table is gone.
+    pub fn table(&mut self, db: Db, id: u32) -> Result<Option<Rc<Table>>> {
+        if let Some(known) = self.tables.get(&id) {
+            return Ok(known.clone());
+        }
+        self.load(db)?;
+        let name = self.by_name.iter().find(|(_, known)| **known == id).map(|(name, _)| name.clone());
+        let table = match name {
+            Some(name) => describe(db, id, &name)?.map(Rc::new),
+            None => None,
+        };
+        self.tables.insert(id, table.clone());
+        Ok(table)
+    }
+}
+
+/// Reads a table as it is now.
+pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
+    let Some(info) = schema::describe(&db, name)? else { return Ok(None) };
+    let shape = match info.key_shape() {
+        KeyShape::Integer(_) => Shape::Integer,
+        KeyShape::RowidAndKey(rowid) => Shape::Rowid(rowid),
+        KeyShape::Key => Shape::Packed,
+    };
+    let Some(key_columns) = info.key_columns() else {
+        return Err(Error::refused(format_args!(
+            "the key of the replicated table {name:?} has a collation other than BINARY, NOCASE and RTRIM; \
+             run crsql_as_table on it or change it back"
+        )));
+    };
+    let triggered: Vec<(i64, String)> =
+        info.capture_triggers.iter().flat_map(|t| schema::names::column_names_in(&t.sql)).collect();
+    let mut known = HashMap::new();
+    let mut last = 0;
+    let mut select = db.prepare("SELECT id, name FROM main.__crsql_column WHERE table_id = ?1")?;
+    let args = [ValueRef::Integer(i64::from(id))];
+    let mut rows = select.query(&args)?;
+    while rows.step()? {
+        last = last.max(rows.column_i64(0) as u32);
+        known.insert(rows.column_str(1)?.to_owned(), rows.column_i64(0) as u32);
+    }
+    last = triggered.iter().map(|(id, _)| *id as u32).fold(last, u32::max);
+    let mut columns = Vec::new();
+    let mut untriggered = Columns::new();
+    for position in info.value_columns() {
+        let column = &info.columns[position];
+        let by_trigger = triggered.iter().find(|(_, name)| *name == column.name).map(|(id, _)| *id as u32);
+        let id = by_trigger.or_else(|| known.get(&column.name).copied()).unwrap_or_else(|| {
+            last += 1;
+            last
+        });
+        if by_trigger.is_none() {
+            untriggered.insert(id);
+        }
+        columns.push(Column { id, name: column.name.clone(), default_sql: column.default_sql.clone() });
+    }
+    Ok(Some(Table {
+        id,
+        name: info.name.clone(),
+        shape,
+        key_names: info.key().map(|column| column.name.clone()).collect(),
+        key_columns,
+        all: columns.iter().map(|column| column.id).collect(),
+        columns,
+        untriggered,
+        info,
+        statements: RefCell::default(),
+    }))
+}

@@ -1,0 +1,151 @@
+//! Reads and writes of single base rows.
+
+use crate::catalog::{Shape, StatementKey, Table};
+use crate::schema::Ident;
+use crate::sqlite::{Result, Statement, ValueRef};
+use crate::state::State;
+use crate::store::{Columns, Key};
+use crsql_core::value::Value;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Where a row's clock lies and how its base row is found.
+#[derive(Clone, Debug)]
+pub struct RowPlace {
+    /// The canonical packed key; empty for tables whose key is the rowid.
+    pub pk: Vec<u8>,
+    /// The rowid of the base row, where the table has them and the row exists.
+    pub rowid: Option<i64>,
+}
+
+impl RowPlace {
+    /// The clock's key of a live row.
+    pub fn live_key(&self, table: &Table) -> Option<Key> {
+        match table.shape {
+            Shape::Packed => Some(Key::Bytes(self.pk.clone().into_boxed_slice())),
+            _ => self.rowid.map(Key::Int),
+        }
+    }
+
+    /// The clock's key of a dead row.
+    pub fn dead_key(&self, table: &Table) -> Key {
+        match table.shape {
+            Shape::Integer => Key::Int(self.rowid.unwrap_or(0)),
+            _ => Key::Bytes(self.pk.clone().into_boxed_slice()),
+        }
+    }
+}
+
+type Cached = Rc<RefCell<Statement>>;
+
+/// The rowid of the row with this key.
+pub fn find_rowid(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Option<i64>> {
+    let Shape::Rowid(rowid) = table.shape else { return Ok(None) };
+    let statement = table.statement(state.db, StatementKey::FindRowid, || {
+        format!("SELECT {rowid} FROM {} WHERE {}", table.sql_name(), table.key_condition())
+    })?;
+    let found = statement.borrow_mut().query_i64(key)?;
+    Ok(found)
+}
+
+/// The parameters of [`Table::place_condition`].
+fn place_params<'a>(table: &Table, rowid: Option<i64>, key: &[ValueRef<'a>]) -> Vec<ValueRef<'a>> {
+    match table.shape {
+        Shape::Packed => key.to_vec(),
+        _ => vec![ValueRef::Integer(rowid.unwrap_or(0))],
+    }
+}
+
+fn insert_statement(state: &State, table: &Table, columns: &Columns) -> Result<Cached> {
+    table.statement(state.db, StatementKey::Insert(columns.clone()), || {
+        let mut names: Vec<String> = table.key_names.iter().map(|name| Ident(name).to_string()).collect();
+        names.extend(columns.iter().filter_map(|id| table.column(id)).map(|c| Ident(&c.name).to_string()));
+        let params: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
+        format!("INSERT INTO {} ({}) VALUES ({})", table.sql_name(), names.join(", "), params.join(", "))
+    })
+}
+
+/// Inserts a row: its key's values, then the values of `columns` in order. Returns its rowid.
+pub fn insert(
+    state: &State,
+    table: &Table,
+    columns: &Columns,
+    key_and_values: &[ValueRef<'_>],
+) -> Result<i64> {
+    let statement = insert_statement(state, table, columns)?;
+    let before = state.db.last_insert_rowid();
+    statement.borrow_mut().execute(key_and_values)?;
+    let rowid = state.db.last_insert_rowid();
+    state.db.set_last_insert_rowid(before);
+    Ok(rowid)
+}
+
+/// Sets columns of one row; false when there is no such row.
+pub fn update(
+    state: &State,
+    table: &Table,
+    columns: &Columns,
+    rowid: Option<i64>,
+    key: &[ValueRef<'_>],
+    values: &[ValueRef<'_>],
+) -> Result<bool> {
+    let place = place_params(table, rowid, key);
+    let statement = table.statement(state.db, StatementKey::Update(columns.clone()), || {
+        let names = columns.iter().filter_map(|id| table.column(id)).enumerate();
+        let sets: Vec<String> =
+            names.map(|(at, c)| format!("{} = ?{}", Ident(&c.name), place.len() + at + 1)).collect();
+        format!("UPDATE {} SET {} WHERE {}", table.sql_name(), sets.join(", "), table.place_condition())
+    })?;
+    let params: Vec<ValueRef<'_>> = place.iter().chain(values).copied().collect();
+    statement.borrow_mut().execute(&params)?;
+    Ok(state.db.changes64() > 0)
+}
+
+/// Sets the spelling of a row's key.
+pub fn spell(
+    state: &State,
+    table: &Table,
+    rowid: Option<i64>,
+    key: &[ValueRef<'_>],
+    spelling: &[ValueRef<'_>],
+) -> Result<()> {
+    let place = place_params(table, rowid, key);
+    let statement = table.statement(state.db, StatementKey::Spell, || {
+        let names = table.key_names.iter().enumerate();
+        let sets: Vec<String> =
+            names.map(|(at, name)| format!("{} = ?{}", Ident(name), place.len() + at + 1)).collect();
+        format!("UPDATE {} SET {} WHERE {}", table.sql_name(), sets.join(", "), table.place_condition())
+    })?;
+    let params: Vec<ValueRef<'_>> = place.iter().chain(spelling).copied().collect();
+    statement.borrow_mut().execute(&params)
+}
+
+/// Deletes one row, if it is there.
+pub fn delete(state: &State, table: &Table, rowid: Option<i64>, key: &[ValueRef<'_>]) -> Result<()> {
+    let place = place_params(table, rowid, key);
+    let statement = table.statement(state.db, StatementKey::Delete, || {
+        format!("DELETE FROM {} WHERE {}", table.sql_name(), table.place_condition())
+    })?;
+    statement.borrow_mut().execute(&place)
+}
+
+/// The current values of `columns` of one row, in order; `None` when there is no such row.
+pub fn read_values(
+    state: &State,
+    table: &Table,
+    rowid: Option<i64>,
+    key: &[ValueRef<'_>],
+    columns: &Columns,
+) -> Result<Option<Vec<Value>>> {
+    let names: Vec<String> =
+        columns.iter().filter_map(|id| table.column(id)).map(|c| Ident(&c.name).to_string()).collect();
+    let list = if names.is_empty() { "1".to_owned() } else { names.join(", ") };
+    let mut select = state.db.prepare(&format!(
+        "SELECT {list} FROM {} WHERE {}",
+        table.sql_name(),
+        table.place_condition()
+    ))?;
+    select.query_row(&place_params(table, rowid, key), |row| {
+        Ok((0..names.len()).map(|at| row.column_value(at).to_owned_value()).collect())
+    })
+}

@@ -1,0 +1,362 @@
+//! Changes that can't be written yet: of tables and columns that are unknown here, and of rows that the base
+//! table's constraints refuse. They are kept under the merge order, forwarded, and tried again.
+
+use crate::catalog::Table;
+use crate::merge::{Incoming, Outcome, merge_row};
+use crate::sqlite::{Error, Result, Statement, ValueRef};
+use crate::state::State;
+use crate::store::{Columns, Group, ROW, RowClock};
+use crsql_core::ids::SiteId;
+use crsql_core::merge::{CellClock, Stamp, cell_wins, row_stamp_wins};
+use crsql_core::value::Value;
+use smallvec::SmallVec;
+
+/// Why a change is parked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Its table or column is unknown.
+    Schema,
+    /// The base table refuses the row.
+    Constraint,
+}
+
+/// A change as it travels: one row of `crsql_changes`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loose {
+    /// The table's name.
+    pub table: String,
+    /// The packed key.
+    pub pk: Vec<u8>,
+    /// The column's name; `-1` for the row's existence.
+    pub cid: String,
+    /// The value; NULL for the row's existence.
+    pub value: Value,
+    /// The column's version; the causal length for the row's existence.
+    pub col_version: u64,
+    /// The row's causal length.
+    pub cl: u64,
+    /// Who wrote it, and when.
+    pub stamp: Stamp,
+    /// The apply position here.
+    pub db_version: u64,
+}
+
+/// The name of the row-existence change.
+pub const SENTINEL: &str = "-1";
+
+/// A column's name as `cid` spells it. A column called `-1` would pass for the row's existence, so it is quoted;
+/// and so is one that is called like that.
+pub fn cid_of(name: &str) -> std::borrow::Cow<'_, str> {
+    if name.trim_matches('"') == SENTINEL { format!("\"{name}\"").into() } else { name.into() }
+}
+
+/// The column that a `cid` names.
+pub fn column_of(cid: &str) -> &str {
+    match cid.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(name) if name.trim_matches('"') == SENTINEL => name,
+        _ => cid,
+    }
+}
+
+impl Loose {
+    /// True for a row-existence change, and for every change of a dead row, which says the same.
+    pub fn is_row(&self) -> bool {
+        self.cid == SENTINEL || self.cl.is_multiple_of(2)
+    }
+}
+
+/// True when the row has begun another incarnation since, or its clock beats the change: it is nothing any more.
+fn is_stale(state: &State, change: &Loose) -> Result<bool> {
+    let Some(table) = state.table_named(&change.table)? else { return Ok(false) };
+    let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(false) };
+    if key.len() != table.key_columns.len() {
+        return Ok(false);
+    }
+    let Some(clock) = crate::merge::clock_by_key(state, &table, &key)? else { return Ok(false) };
+    if change.cl != clock.cl {
+        return Ok(change.cl < clock.cl);
+    }
+    let slot =
+        if change.is_row() { Some(ROW) } else { table.column_named(column_of(&change.cid)).map(|c| c.id) };
+    let Some((slot, group)) = slot.and_then(|slot| Some((slot, clock.group_of(slot)?))) else {
+        return Ok(false);
+    };
+    let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
+    let stamp = Stamp { site, version: group.version, seq: group.seq_of(slot) };
+    let known = Loose { col_version: group.col_version, stamp, ..change.clone() };
+    Ok(!beats(change, &known))
+}
+
+/// Parks a change, unless one that beats it is known already; false then.
+pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bool> {
+    if is_stale(state, change)? {
+        return Ok(false);
+    }
+    let cid = if change.cl.is_multiple_of(2) { SENTINEL } else { change.cid.as_str() };
+    let name = ValueRef::Text(change.table.as_bytes());
+    let pk = ValueRef::Blob(&change.pk);
+    let newest: Option<i64> = state
+        .db
+        .prepare("SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
+        .query_row(&[name, pk], |row| Ok(row.column_i64(0)))?;
+    if newest.is_some_and(|cl| cl as u64 > change.cl) {
+        return Ok(false);
+    }
+    if newest.is_some_and(|cl| (cl as u64) < change.cl) {
+        state
+            .db
+            .prepare("DELETE FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
+            .execute(&[name, pk])?;
+    }
+    let known = state
+        .db
+        .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3"))?
+        .query_row(&[name, pk, ValueRef::Text(cid.as_bytes())], read)?;
+    if known.is_some_and(|known| !beats(change, &known)) {
+        return Ok(false);
+    }
+    let rowid = state.db.last_insert_rowid();
+    let db_version = state.next_db_version()?;
+    state
+        .db
+        .prepare(
+            "INSERT OR REPLACE INTO main.__crsql_parked
+               (table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, kind, reason)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        )?
+        .execute(&[
+            name,
+            pk,
+            ValueRef::Text(cid.as_bytes()),
+            change.value.as_ref(),
+            ValueRef::Integer(change.col_version as i64),
+            ValueRef::Integer(change.cl as i64),
+            ValueRef::Blob(&change.stamp.site.0),
+            ValueRef::Integer(change.stamp.version as i64),
+            ValueRef::Integer(change.stamp.seq as i64),
+            ValueRef::Integer(db_version as i64),
+            ValueRef::Text(if kind == Kind::Schema { b"schema" } else { b"constraint" }),
+            ValueRef::Text(reason.as_bytes()),
+        ])?;
+    state.db.set_last_insert_rowid(rowid);
+    state.note_parked();
+    Ok(true)
+}
+
+fn beats(change: &Loose, known: &Loose) -> bool {
+    if change.is_row() {
+        return row_stamp_wins(Some(&known.stamp), &change.stamp);
+    }
+    let clock = |c: &Loose| CellClock { col_version: c.col_version, stamp: c.stamp };
+    cell_wins(Some(&clock(known)), &clock(change))
+}
+
+/// Parks all changes of a row; tells how many were not known already.
+pub fn row(
+    state: &State,
+    table: &Table,
+    pk: &[u8],
+    row: &Incoming<'_>,
+    kind: Kind,
+    reason: &str,
+) -> Result<u64> {
+    let mut parked = 0;
+    for group in &row.clock.groups {
+        let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
+        for slot in group.columns.iter() {
+            let value =
+                row.values.iter().find(|(id, _)| *id == slot).map(|(_, value)| value.to_owned_value());
+            let cid = match slot {
+                ROW => SENTINEL.to_owned(),
+                id => table.column(id).map(|c| cid_of(&c.name).into_owned()).unwrap_or_default(),
+            };
+            let change = Loose {
+                table: table.name.clone(),
+                pk: pk.to_vec(),
+                cid,
+                value: value.unwrap_or(Value::Null),
+                col_version: if slot == ROW { row.clock.cl } else { group.col_version },
+                cl: row.clock.cl,
+                stamp: Stamp { site, version: group.version, seq: group.seq_of(slot) },
+                db_version: 0,
+            };
+            parked += u64::from(put(state, &change, kind, reason)?);
+        }
+    }
+    Ok(parked)
+}
+
+/// The columns that [`read`] expects.
+pub const SELECT: &str =
+    "SELECT table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version
+ FROM main.__crsql_parked";
+
+/// Reads a parked change from a row of [`SELECT`].
+pub fn read(row: &Statement) -> Result<Loose> {
+    Ok(Loose {
+        table: row.column_str(0)?.to_owned(),
+        pk: row.column_blob(1).to_vec(),
+        cid: row.column_str(2)?.to_owned(),
+        value: row.column_value(3).to_owned_value(),
+        col_version: row.column_i64(4) as u64,
+        cl: row.column_i64(5) as u64,
+        stamp: Stamp {
+            site: SiteId::try_from(row.column_blob(6)).map_err(Error::refused)?,
+            version: row.column_i64(7) as u64,
+            seq: row.column_i64(8) as u64,
+        },
+        db_version: row.column_i64(9) as u64,
+    })
+}
+
+/// Calls `each` with every parked change after `since`, in the order of their apply positions.
+pub fn scan(state: &State, since: u64, mut each: impl FnMut(Loose) -> Result<()>) -> Result<()> {
+    let mut select =
+        state.db.prepare(&format!("{SELECT} WHERE db_version > ?1 ORDER BY db_version, seq, id"))?;
+    let args = [ValueRef::Integer(i64::try_from(since).unwrap_or(i64::MAX))];
+    let mut rows = select.query(&args)?;
+    while rows.step()? {
+        let change = read(&rows)?;
+        if !is_stale(state, &change)? {
+            each(change)?;
+        }
+    }
+    Ok(())
+}
+
+/// The next parked change of a statement on [`SELECT`] that still means something.
+pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
+    while rows.step()? {
+        let change = read(rows)?;
+        if !is_stale(state, &change)? {
+            return Ok(Some(change));
+        }
+    }
+    Ok(None)
+}
+
+/// Writes what can be written by now. Call it inside a transaction that our table has joined, not in `sync`.
+pub fn retry(state: &State) -> Result<()> {
+    let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
+    {
+        let mut select = state.db.prepare("SELECT DISTINCT table_name, pk FROM main.__crsql_parked")?;
+        while select.step()? {
+            rows.push((select.column_str(0)?.to_owned(), select.column_blob(1).to_vec()));
+        }
+    }
+    let _mute = state.mute();
+    for (name, pk) in rows {
+        if let Some(table) = state.table_named(&name)? {
+            retry_row(state, &table, &pk)?;
+        }
+    }
+    Ok(())
+}
+
+/// Before a commit that wrote rows: drops what is parked of rows that have begun another incarnation, and lets
+/// local writes dominate what is parked of theirs, since that, too, was seen here.
+pub fn sweep(state: &State) -> Result<()> {
+    let mut parked: Vec<(i64, Loose)> = Vec::new();
+    {
+        let mut select = state.db.prepare(&SELECT.replace(" FROM", ", id FROM"))?;
+        while select.step()? {
+            parked.push((select.column_i64(10), read(&select)?));
+        }
+    }
+    let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
+    for (id, change) in parked {
+        if is_stale(state, &change)? || (outlives(state, &change)? && is_stale(state, &change)?) {
+            delete.execute(&[ValueRef::Integer(id)])?;
+        }
+    }
+    Ok(())
+}
+
+/// Begins a new incarnation of a row that this transaction wrote, if a parked change of it would win over that
+/// write. True when it did.
+fn outlives(state: &State, change: &Loose) -> Result<bool> {
+    let Some(table) = state.table_named(&change.table)? else { return Ok(false) };
+    let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(false) };
+    let Some((place, clock)) = crate::merge::written_here(state, &table, &key)? else { return Ok(false) };
+    let slot =
+        if change.is_row() { Some(ROW) } else { table.column_named(column_of(&change.cid)).map(|c| c.id) };
+    let loses = match slot.and_then(|slot| clock.group_of(slot)) {
+        _ if change.cl > clock.cl => false,
+        Some(group) => group.col_version > change.col_version || change.is_row(),
+        None => true,
+    };
+    // A clock far ahead would take as many incarnations; it can only be hostile, and stays parked.
+    if loses || slot.is_none() || !clock.is_alive() || change.cl > clock.cl + 64 {
+        return Ok(false);
+    }
+    for _ in 0..=(change.cl.saturating_sub(clock.cl) / 2) {
+        crate::merge::begin_again(state, &table, &place);
+    }
+    Ok(true)
+}
+
+/// Tries the parked changes of one row, whose key came as `pk`.
+pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    let mut changes: Vec<(i64, Loose)> = Vec::new();
+    {
+        let sql = SELECT.replace(" FROM", ", id FROM");
+        let mut select = state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2"))?;
+        let args = [ValueRef::Text(table.name.as_bytes()), ValueRef::Blob(pk)];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            changes.push((rows.column_i64(10), read(&rows)?));
+        }
+    }
+    changes.retain(|(_, change)| change.is_row() || table.column_named(column_of(&change.cid)).is_some());
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let Ok(key) = crsql_core::pack::unpack(pk) else { return Ok(()) };
+    if key.len() != table.key_columns.len() {
+        return Ok(());
+    }
+    let loose: Vec<&Loose> = changes.iter().map(|(_, change)| change).collect();
+    let clock = clock_of(state, table, &loose)?;
+    let mut values: Vec<(u32, ValueRef<'_>)> = loose
+        .iter()
+        .filter(|change| !change.is_row())
+        .filter_map(|change| Some((table.column_named(column_of(&change.cid))?.id, change.value.as_ref())))
+        .collect();
+    values.sort_by_key(|(id, _)| *id);
+    match merge_row(state, table, &Incoming { key: &key, clock, values: &values })? {
+        Outcome::Refused(reason) => {
+            let mut update = state
+                .db
+                .prepare("UPDATE main.__crsql_parked SET kind = 'constraint', reason = ?2 WHERE id = ?1")?;
+            changes.iter().try_for_each(|(id, _)| {
+                update.execute(&[ValueRef::Integer(*id), ValueRef::Text(reason.as_bytes())])
+            })
+        }
+        _ => {
+            let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
+            changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
+        }
+    }
+}
+
+/// The clock that loose changes of one row and one causal length make together.
+pub fn clock_of(state: &State, table: &Table, changes: &[&Loose]) -> Result<RowClock> {
+    let mut groups: SmallVec<[Group; 1]> = SmallVec::new();
+    for change in changes {
+        let slot = match change.is_row() {
+            true => ROW,
+            false => table.column_named(column_of(&change.cid)).map_or(ROW, |column| column.id),
+        };
+        let only = Columns::one(slot);
+        groups.push(Group {
+            columns: only.clone(),
+            rank: only,
+            col_version: change.col_version,
+            site: state.store.borrow_mut().sites.ordinal(state.db, &change.stamp.site)?,
+            version: change.stamp.version,
+            seq: change.stamp.seq,
+            db_version: 0,
+        });
+    }
+    Ok(RowClock { cl: changes.first().map_or(0, |change| change.cl), groups })
+}

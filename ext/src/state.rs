@@ -1,0 +1,598 @@
+//! What one connection's functions and virtual tables share.
+
+use crate::capture::Candidates;
+use crate::catalog::{Catalog, Table};
+use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
+use crate::store::{Columns, Completed, Kind, Layer, LocalVersion, Mark, Ops, Replay, Store};
+use crsql_core::ids::SiteId;
+use crsql_core::merge::TieBreak;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+/// The buffer is stored early when it weighs this much: records, 32-byte pieces of keys, quarter runs.
+const SPILL_WEIGHT: usize = 1 << 19;
+/// Before a savepoint opens less is kept, since what it may bring back has to stay in memory.
+const SAVEPOINT_WEIGHT: usize = 1 << 17;
+
+/// A reader inside a transaction has the buffer replayed in memory up to this many rows; more are stored first.
+const LAYER_ROWS_MAX: u64 = 4096;
+
+/// The state of a connection.
+pub struct State {
+    /// The connection.
+    pub db: Db,
+    /// The clocks.
+    pub store: RefCell<Store>,
+    /// What the open transaction did.
+    pub ops: RefCell<Ops>,
+    /// The replicated tables.
+    pub catalog: RefCell<Catalog>,
+    /// Rows that the next write may replace.
+    pub candidates: RefCell<Candidates>,
+    /// The row that an update during an alter began with.
+    pub before: RefCell<crate::capture::Before>,
+    /// Above 0 our own writes to base tables are not captured: they are merges.
+    pub muted: Cell<u32>,
+    /// Changes that merges could not write yet.
+    pub held: RefCell<crate::merge::Held>,
+    /// The row that a statement on `crsql_changes` is collecting.
+    pub bracket: RefCell<crate::changes::Bracket>,
+    marks: RefCell<Vec<Mark>>,
+    /// The buffer's operations replayed, for merges and readers inside the transaction.
+    replay: RefCell<Replayed>,
+    completed: RefCell<Vec<Completed>>,
+    schema_version: Cell<i64>,
+    is_schema_suspect: Cell<bool>,
+    /// Tables that may hold tombstones by key, as far as this connection knows, and when it looked.
+    tombstones: RefCell<(BTreeSet<u32>, u32)>,
+    /// The last table asked for and whether it may hold some, while no other connection can change that.
+    tombstones_of: Cell<Option<(u32, bool)>>,
+    began_explicitly: Cell<bool>,
+    has_parked: Cell<bool>,
+    may_have_parked: Cell<(bool, u32)>,
+    is_active: Cell<bool>,
+    /// `crsql_changes` is joining the transaction right now.
+    pub is_joining: Cell<bool>,
+    is_store_stale: Cell<bool>,
+    /// `None`: to be read. See [`State::tie_break`].
+    pub tie_break: Cell<Option<TieBreak>>,
+    /// Tables whose triggers miss a column.
+    stale: RefCell<BTreeSet<u32>>,
+    /// The statement of [`crate::capture::restore_changes`].
+    pub restore_changes: RefCell<Option<Statement>>,
+    /// The statement of [`crate::capture::enlist`].
+    pub enlist: Cell<Option<Statement>>,
+    /// The table that was captured last.
+    last_table: RefCell<Option<Rc<Table>>>,
+    /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
+    pub rows_impacted: Cell<i64>,
+}
+
+/// The buffer replayed: the rows, how many operations are in whole, and how many rows of the next one.
+#[derive(Default)]
+struct Replayed {
+    rows: Replay,
+    ops: usize,
+    rows_of_next: u32,
+}
+
+/// Keeps capture quiet while a merge writes base tables.
+pub struct Mute<'a>(&'a Cell<u32>);
+
+impl Drop for Mute<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl State {
+    /// The state of a fresh connection.
+    pub fn new(db: Db) -> State {
+        State {
+            db,
+            store: RefCell::new(Store::new(db)),
+            ops: RefCell::default(),
+            catalog: RefCell::default(),
+            candidates: RefCell::default(),
+            before: RefCell::default(),
+            muted: Cell::new(0),
+            held: RefCell::default(),
+            bracket: RefCell::default(),
+            marks: RefCell::default(),
+            replay: RefCell::default(),
+            completed: RefCell::default(),
+            schema_version: Cell::new(-1),
+            is_schema_suspect: Cell::new(true),
+            tombstones: RefCell::new((BTreeSet::new(), u32::MAX)),
+            tombstones_of: Cell::new(None),
+            began_explicitly: Cell::new(false),
+            has_parked: Cell::new(false),
+            may_have_parked: Cell::new((true, u32::MAX)),
+            is_active: Cell::new(false),
+            is_joining: Cell::new(false),
+            is_store_stale: Cell::new(false),
+            tie_break: Cell::new(None),
+            stale: RefCell::default(),
+            restore_changes: RefCell::new(None),
+            enlist: Cell::new(None),
+            last_table: RefCell::new(None),
+            rows_impacted: Cell::new(0),
+        }
+    }
+
+    /// Stops capture until the guard is dropped, however that happens.
+    pub fn mute(&self) -> Mute<'_> {
+        self.muted.set(self.muted.get() + 1);
+        Mute(&self.muted)
+    }
+
+    // --- schema -------------------------------------------------------------------------------------------
+
+    /// A statement that touches replicated tables was prepared: the schema may have changed.
+    pub fn suspect_schema(&self) {
+        self.is_schema_suspect.set(true);
+    }
+
+    /// Looks at `schema_version` and forgets the catalogue if it moved.
+    pub fn check_schema(&self) -> Result<()> {
+        self.is_schema_suspect.set(false);
+        let version = self.db.schema_version()?;
+        if version != self.schema_version.get() {
+            self.schema_version.set(version);
+            self.catalog.borrow_mut().forget();
+            *self.last_table.borrow_mut() = None;
+            self.store.borrow_mut().recheck_schema();
+            if let Err(error) = crate::renumber::follow(self) {
+                self.forget_schema();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the catalogue: we changed the schema ourselves.
+    pub fn forget_schema(&self) {
+        self.schema_version.set(-1);
+        self.is_schema_suspect.set(true);
+    }
+
+    /// As [`State::check_schema`], when there is a reason.
+    #[inline]
+    pub fn check_suspect_schema(&self) -> Result<()> {
+        if self.is_schema_suspect.get() { self.check_schema() } else { Ok(()) }
+    }
+
+    /// A statement is being prepared that will write rows and join the transaction only after its first one. Clocks
+    /// that lag behind rowids are matched now, while rows and clocks are as many. Where that fails, it fails again
+    /// when the statement runs.
+    pub fn look_ahead(&self) {
+        self.suspect_schema();
+        let is_busy = self.is_active.get()
+            || self.muted.get() > 0
+            || self.catalog.try_borrow_mut().is_err()
+            || self.store.try_borrow_mut().is_err();
+        if !is_busy && self.check_schema().is_err() {
+            self.suspect_schema();
+        }
+    }
+
+    /// A replicated table by id.
+    #[inline]
+    pub fn table(&self, id: u32) -> Result<Rc<Table>> {
+        if let Some(last) = &*self.last_table.borrow()
+            && last.id == id
+        {
+            return Ok(last.clone());
+        }
+        let table = self.find_table(id)?;
+        *self.last_table.borrow_mut() = Some(table.clone());
+        Ok(table)
+    }
+
+    fn find_table(&self, id: u32) -> Result<Rc<Table>> {
+        match self.catalog.borrow_mut().table(self.db, id)? {
+            Some(table) => Ok(table),
+            None => Err(Error::refused(format_args!(
+                "no replicated table has the id {id}; run crsql_as_crr on the table that this trigger belongs to"
+            ))),
+        }
+    }
+
+    /// A replicated table by its exact name.
+    pub fn table_named(&self, name: &str) -> Result<Option<Rc<Table>>> {
+        if !self.store.borrow_mut().exists()? {
+            return Ok(None);
+        }
+        self.catalog.borrow_mut().named(self.db, name)
+    }
+
+    /// Every replicated table, by id.
+    pub fn tables(&self) -> Result<Vec<Rc<Table>>> {
+        if !self.store.borrow_mut().exists()? {
+            return Ok(Vec::new());
+        }
+        let mut catalog = self.catalog.borrow_mut();
+        let ids = catalog.ids(self.db)?;
+        ids.into_iter().filter_map(|id| catalog.table(self.db, id).transpose()).collect()
+    }
+
+    /// Makes our tables, with a fresh site id, unless they are there.
+    pub fn create(&self) -> Result<()> {
+        let mut store = self.store.borrow_mut();
+        if !store.exists()? {
+            store.create(*uuid::Uuid::new_v4().as_bytes())?;
+            drop(store);
+            self.forget_schema();
+        }
+        Ok(())
+    }
+
+    /// A column has come by a plain ALTER: it gets its id now, and its triggers when the transaction commits,
+    /// because the statement that runs would go on with the old ones.
+    pub fn note_stale(&self, table: &Table) -> Result<()> {
+        if self.stale.borrow_mut().insert(table.id) {
+            crate::alter::write_columns(self, table)?;
+        }
+        Ok(())
+    }
+
+    // --- tombstones ---------------------------------------------------------------------------------------
+
+    /// True when a row of `table` may have a past under its key, so that an insert must tell its key.
+    #[inline]
+    pub fn may_have_tombstones(&self, table: u32) -> Result<bool> {
+        match self.tombstones_of.get() {
+            Some((known, has)) if known == table => Ok(has),
+            _ => self.look_for_tombstones(table),
+        }
+    }
+
+    fn look_for_tombstones(&self, table: u32) -> Result<bool> {
+        let now = self.db.data_version();
+        let mut known = self.tombstones.borrow_mut();
+        if known.1 != now {
+            let mut select = self.db.prepare("SELECT id FROM main.__crsql_table WHERE has_tombstones")?;
+            let mut rows = select.query(&[])?;
+            let mut ids = BTreeSet::new();
+            while rows.step()? {
+                ids.insert(rows.column_i64(0) as u32);
+            }
+            *known = (ids, now);
+        }
+        let has = known.0.contains(&table);
+        if self.is_active.get() {
+            self.tombstones_of.set(Some((table, has)));
+        }
+        Ok(has)
+    }
+
+    /// A row of `table` died: from now on inserts must tell their keys, on every connection.
+    pub fn note_tombstone(&self, table: u32) -> Result<()> {
+        if self.may_have_tombstones(table)? {
+            return Ok(());
+        }
+        let rowid = self.db.last_insert_rowid();
+        self.db
+            .prepare("UPDATE main.__crsql_table SET has_tombstones = 1 WHERE id = ?1")?
+            .execute(&[ValueRef::Integer(i64::from(table))])?;
+        self.db.set_last_insert_rowid(rowid);
+        self.tombstones.borrow_mut().0.insert(table);
+        self.tombstones_of.set(None);
+        Ok(())
+    }
+
+    // --- the transaction ----------------------------------------------------------------------------------
+
+    /// Joins the transaction unless that is done.
+    #[inline]
+    pub fn join(&self) -> Result<()> {
+        if self.is_active.get() { Ok(()) } else { crate::capture::enlist(self) }
+    }
+
+    /// Our table joined a transaction.
+    pub fn begin(&self) -> Result<()> {
+        // Before the first row is written, since clocks that lag behind rowids could no longer be matched then.
+        self.check_suspect_schema()?;
+        // Both of our tables join; the first one opens the bracket.
+        if !self.is_active.replace(true) {
+            self.began_explicitly.set(!self.db.is_autocommit());
+            self.marks.borrow_mut().clear();
+        }
+        Ok(())
+    }
+
+    /// Stores everything: the transaction is about to commit.
+    pub fn sync(&self) -> Result<()> {
+        crate::merge::settle(self)?;
+        if !self.ops.borrow().is_empty() && self.store.borrow_mut().exists()? && self.may_have_parked()? {
+            crate::park::sweep(self)?;
+        }
+        let stale = std::mem::take(&mut *self.stale.borrow_mut());
+        let has_new_columns = !stale.is_empty();
+        for table in stale {
+            crate::alter::renew_triggers(self, table)?;
+        }
+        if has_new_columns && self.may_have_parked()? {
+            // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
+            let before = self.db.set_enable_trigger(false)?;
+            let tried = crate::park::retry(self);
+            if before {
+                self.db.set_enable_trigger(true)?;
+            }
+            tried?;
+        }
+        let ops = self.ops.borrow();
+        let completed = self.completed.borrow();
+        let has_parked = self.has_parked.get();
+        if ops.is_empty() && completed.is_empty() && !has_parked && !self.store.borrow().is_spilled() {
+            return Ok(());
+        }
+        let changes = self.db.changes64();
+        let written = self.store.borrow_mut().write(&ops, &completed, has_parked, true);
+        drop((ops, completed));
+        self.forget_if_stale();
+        written?;
+        self.end();
+        if self.began_explicitly.get() {
+            crate::capture::restore_changes(self, changes)?;
+        }
+        Ok(())
+    }
+
+    /// The transaction is over: nothing is pending.
+    pub fn end(&self) {
+        self.is_active.set(false);
+        self.tombstones_of.set(None);
+        if self.ops.try_borrow_mut().is_err() {
+            self.is_store_stale.set(true);
+            return;
+        }
+        self.ops.borrow_mut().clear();
+        self.completed.borrow_mut().clear();
+        self.marks.borrow_mut().clear();
+        self.candidates.borrow_mut().clear();
+        self.held.borrow_mut().clear();
+        *self.bracket.borrow_mut() = Default::default();
+        *self.replay.borrow_mut() = Default::default();
+        self.stale.borrow_mut().clear();
+        self.has_parked.set(false);
+        self.rows_impacted.set(0);
+    }
+
+    /// The transaction has committed. Another connection can't have written between its read and its commit.
+    pub fn committed(&self) {
+        self.end();
+        self.store.borrow_mut().committed();
+        let now = self.db.data_version();
+        let mut tombstones = self.tombstones.borrow_mut();
+        if tombstones.1 != u32::MAX {
+            tombstones.1 = now;
+        }
+        let parked = self.may_have_parked.get();
+        if parked.1 != u32::MAX {
+            self.may_have_parked.set((parked.0, now));
+        }
+    }
+
+    /// The transaction was rolled back.
+    pub fn rollback(&self) {
+        self.end();
+        self.forget_rolled_back();
+    }
+
+    fn forget_rolled_back(&self) {
+        match self.store.try_borrow_mut() {
+            Ok(mut store) => store.forget(),
+            // One of our own statements failed while the store ran it: see `State::write`.
+            Err(_) => self.is_store_stale.set(true),
+        }
+        self.tombstones.borrow_mut().1 = u32::MAX;
+        self.forget_schema();
+    }
+
+    /// A rollback came while the store was at work; its caches are worth nothing now.
+    fn forget_if_stale(&self) {
+        if self.is_store_stale.replace(false) {
+            self.store.borrow_mut().forget();
+            self.tombstones.borrow_mut().1 = u32::MAX;
+            if self.db.is_autocommit() && !self.is_active.get() {
+                self.end();
+            }
+        }
+    }
+
+    /// Savepoint `n` opens: marks of deeper ones are stale.
+    #[inline]
+    pub fn savepoint(&self, n: i32) -> Result<()> {
+        if self.ops.borrow().weight() > SAVEPOINT_WEIGHT {
+            self.spill()?;
+        }
+        let n = n.max(0) as usize;
+        let mut marks = self.marks.borrow_mut();
+        // A table that joins later is told of the innermost savepoint then; the mark from when it opened holds.
+        if marks.len() <= n {
+            // A savepoint that opened before we joined began with an empty buffer.
+            marks.resize(n, Mark::default());
+            marks.push(self.ops.borrow().mark());
+        }
+        Ok(())
+    }
+
+    /// Savepoint `n` and deeper ones are gone, what they did stays.
+    #[inline]
+    pub fn release(&self, n: i32) {
+        self.marks.borrow_mut().truncate(n.max(0) as usize);
+    }
+
+    /// Back to when savepoint `n` opened.
+    pub fn rollback_to(&self, n: i32) {
+        self.tombstones_of.set(None);
+        let n = n.max(0) as usize;
+        let mark = {
+            let mut marks = self.marks.borrow_mut();
+            marks.truncate(n + 1);
+            marks.get(n).copied().unwrap_or_default()
+        };
+        if self.muted.get() > 0 {
+            // A merge's own write to a base table was refused and is undone; it had recorded nothing yet.
+            return;
+        }
+        if self.store.try_borrow_mut().is_err() || self.ops.try_borrow_mut().is_err() {
+            // A statement of the store's own failed and is undone; whoever ran it gives up with an error.
+            self.is_store_stale.set(true);
+            return;
+        }
+        self.ops.borrow_mut().rewind(mark);
+        self.candidates.borrow_mut().clear();
+        self.held.borrow_mut().clear();
+        self.completed.borrow_mut().clear();
+        *self.replay.borrow_mut() = Default::default();
+        let is_spilled = mark.has_written();
+        self.store.borrow_mut().forget_to_savepoint(is_spilled);
+        self.tombstones.borrow_mut().1 = u32::MAX;
+        self.forget_schema();
+    }
+
+    /// Adds a row with a rowid to the buffer, as `kind` of `set`.
+    #[inline]
+    pub fn record(&self, table: u32, kind: Kind, rowid: i64, set: &Columns) -> Result<()> {
+        let is_heavy = {
+            let mut ops = self.ops.borrow_mut();
+            let set = if kind == Kind::Delete { 0 } else { ops.intern(set) };
+            ops.push_row(table, kind, rowid, set);
+            ops.weight() > SPILL_WEIGHT
+        };
+        if is_heavy { self.spill() } else { Ok(()) }
+    }
+
+    /// Stores the buffer before the commit when it has grown too large.
+    #[inline]
+    pub fn spill_if_heavy(&self) -> Result<()> {
+        if self.ops.borrow().weight() > SPILL_WEIGHT { self.spill() } else { Ok(()) }
+    }
+
+    /// Stores the buffer before the commit.
+    pub fn spill(&self) -> Result<()> {
+        let outer = self.marks.borrow().last().copied();
+        let written = self.store.borrow_mut().write(&self.ops.borrow(), &[], false, false);
+        self.forget_if_stale();
+        written?;
+        self.ops.borrow_mut().set_written(outer);
+        *self.replay.borrow_mut() = Default::default();
+        Ok(())
+    }
+
+    /// Versions that the open transaction holds completely once it commits.
+    pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
+        self.completed.borrow_mut().extend(completed);
+    }
+
+    /// The apply position that the open transaction will have.
+    pub fn next_db_version(&self) -> Result<u64> {
+        let mut store = self.store.borrow_mut();
+        store.refresh()?;
+        Ok(store.next_local().db_version)
+    }
+
+    /// A change was parked: the transaction has an apply position even if nothing else happened.
+    pub fn note_parked(&self) {
+        self.has_parked.set(true);
+        self.may_have_parked.set((true, u32::MAX));
+    }
+
+    /// A change or a claim names one of our own versions. One that we do not know was ours before this file was
+    /// restored from an older copy: our next version must come after it.
+    pub fn see_own(&self, site: &SiteId, version: u64) -> Result<()> {
+        let mut store = self.store.borrow_mut();
+        store.refresh()?;
+        let own = store.sites.find(self.db, site)? == Some(store.site());
+        if own && version > store.tail().version {
+            store.raise_version(version);
+        }
+        Ok(())
+    }
+
+    /// True when changes may be parked; looked up when somebody else may have parked some.
+    pub fn may_have_parked(&self) -> Result<bool> {
+        let now = self.db.data_version();
+        let known = self.may_have_parked.get();
+        if known.1 == now || self.has_parked.get() {
+            return Ok(known.0 || self.has_parked.get());
+        }
+        let found = self.db.prepare("SELECT 1 FROM main.__crsql_parked LIMIT 1")?.query_i64(&[])?.is_some();
+        self.may_have_parked.set((found, now));
+        Ok(found)
+    }
+
+    /// Which order decides between writes of equal `col_version`.
+    pub fn tie_break(&self) -> Result<TieBreak> {
+        if let Some(known) = self.tie_break.get() {
+            return Ok(known);
+        }
+        let known = match crate::config::text(self, "tie-break")?.as_deref() {
+            Some("value") => TieBreak::Value,
+            _ => TieBreak::Site,
+        };
+        self.tie_break.set(Some(known));
+        Ok(known)
+    }
+
+    /// Takes the versions that are recorded so far, for readers inside the transaction.
+    pub fn completed(&self) -> Vec<Completed> {
+        self.completed.borrow().clone()
+    }
+
+    /// The clocks that are not in segments, what is pending included, for readers inside the transaction.
+    pub fn layer(&self) -> Result<Rc<Layer>> {
+        if self.ops.borrow().rows() > LAYER_ROWS_MAX {
+            self.spill()?;
+        }
+        if self.ops.borrow().is_empty() {
+            return self.store.borrow_mut().overlay();
+        }
+        self.with_replay(|replay, store, local| {
+            let mut layer = (*store.overlay()?).clone();
+            layer.extend(replay.sealed_copy(local, store.next_seq()));
+            Ok(Rc::new(layer))
+        })
+    }
+
+    /// Runs `body` with the buffer replayed up to its last operation.
+    pub fn with_replay<T>(
+        &self,
+        body: impl FnOnce(&Replay, &mut Store, LocalVersion) -> Result<T>,
+    ) -> Result<T> {
+        let mut store = self.store.borrow_mut();
+        store.refresh()?;
+        let local = store.next_local();
+        let ops = self.ops.borrow();
+        let mut replay = self.replay.borrow_mut();
+        let Replayed { rows, ops: done, rows_of_next } = &mut *replay;
+        let pending = ops.pending();
+        // The last operation may have grown since, so it never counts as done.
+        if pending.last().is_some_and(|last| *done + 1 < pending.len() || *rows_of_next < last.count) {
+            store.with_layers(|base| {
+                for op in &pending[*done..] {
+                    rows.apply(op, *rows_of_next, &ops, local.db_version, base)?;
+                    *rows_of_next = 0;
+                }
+                Ok(())
+            })?;
+            *done = pending.len() - 1;
+            *rows_of_next = pending.last().map_or(0, |last| last.count);
+        }
+        body(rows, &mut store, local)
+    }
+
+    /// Drops everything that would keep the connection from closing.
+    pub fn disconnect(&self) {
+        // Taken out first: a statement that is dropped may disconnect the other table, and come here again.
+        let store = self.store.try_borrow_mut().ok().and_then(|mut store| store.take_statements());
+        let restore = self.restore_changes.try_borrow_mut().ok().and_then(|mut kept| kept.take());
+        let enlist = self.enlist.take();
+        let tables = self.catalog.try_borrow().map(|catalog| catalog.take_statements());
+        self.forget_schema();
+        drop((store, restore, enlist, tables));
+    }
+}

@@ -1,0 +1,572 @@
+//! Where clocks live: run-length segments, a short redo log before them, and the counters.
+//!
+//! ```text
+//! transaction -> Ops --small--> __crsql_log --when grown--> __crsql_segment
+//!                    \--large------------------------------/
+//! clock of a row = the log, replayed (the overlay), else the segment that covers its key
+//! ```
+//! What it does not do: decide merges, read or write the user's tables, know their columns.
+
+mod bulk;
+pub mod bytes;
+pub mod clock;
+pub mod columns;
+pub mod draft;
+mod edit;
+pub mod log;
+mod lookup;
+pub mod op;
+pub mod replay;
+pub mod scan;
+pub mod segment;
+mod sites;
+pub mod tables;
+
+pub use clock::{Group, Key, RowClock, Run};
+pub use columns::{Columns, ROW};
+pub use draft::LocalVersion;
+pub use log::{Completed, Tail};
+pub use op::{Kind, Mark, Ops};
+pub use replay::{Layer, Replay};
+pub use sites::{MISSING, Sites};
+
+use crate::sqlite::{Db, Error, Result, ValueRef};
+use crsql_core::ids::SiteId;
+use crsql_core::version_vector::RangeSet;
+use lookup::{Lookup, Segments};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use tables::Statements;
+
+/// Transactions of at most this many rows go to the log.
+const LOG_ROWS_MAX: u64 = 256;
+/// The log is folded into segments when it holds more rows than this.
+const FOLD_ROWS: u64 = 8192;
+
+/// A transaction that has stored something before its commit.
+#[derive(Clone, Copy)]
+struct Spilled {
+    next_seq: u64,
+    has_local: bool,
+}
+
+/// The clock store of one connection.
+pub struct Store {
+    db: Db,
+    statements: Option<Statements>,
+    /// `None`: to be read.
+    tail: Option<Tail>,
+    /// This site's ordinal.
+    site: u32,
+    data_version: u32,
+    lookup: Lookup,
+    overlay: Rc<Layer>,
+    /// The overlay holds the log up to here.
+    overlay_at: u64,
+    overlay_generation: u64,
+    /// The versions held, by site.
+    pub sites: Sites,
+    spilled: Option<Spilled>,
+    has_schema: Option<bool>,
+    /// A version of ours that we have seen and did not know: see [`Store::raise_version`].
+    raised: u64,
+}
+
+impl Store {
+    /// A store that has read nothing yet.
+    pub fn new(db: Db) -> Store {
+        Store {
+            db,
+            statements: None,
+            tail: None,
+            site: 0,
+            data_version: 0,
+            lookup: Lookup::default(),
+            overlay: Rc::default(),
+            overlay_at: 0,
+            overlay_generation: 0,
+            sites: Sites::default(),
+            spilled: None,
+            has_schema: None,
+            raised: 0,
+        }
+    }
+
+    /// True when the database has the store's tables.
+    pub fn exists(&mut self) -> Result<bool> {
+        if let Some(known) = self.has_schema {
+            return Ok(known);
+        }
+        let mut find = self
+            .db
+            .prepare("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_state'")?;
+        let known = find.query_i64(&[])?.is_some();
+        if known {
+            let mut format = self.db.prepare("SELECT format FROM main.__crsql_state")?;
+            let format = format.query_i64(&[])?.unwrap_or(0);
+            if format != tables::FORMAT {
+                return Err(Error::refused(format_args!(
+                    "this database has clock format {format}, and this crsql reads format {}; \
+                     open it with a newer crsql",
+                    tables::FORMAT
+                )));
+            }
+        }
+        self.has_schema = Some(known);
+        Ok(known)
+    }
+
+    /// Makes the store's tables if they are missing, for a new site.
+    pub fn create(&mut self, site_id: [u8; 16]) -> Result<()> {
+        if self.exists()? {
+            return Ok(());
+        }
+        if self.db.is_read_only() {
+            return Err(Error::ReadOnly(
+                "this database is read-only and holds no crsql tables yet; open it writable once".into(),
+            ));
+        }
+        self.db.exec("SAVEPOINT crsql_create")?;
+        let made = self.db.exec(tables::SCHEMA).and_then(|()| {
+            self.db
+                .prepare("INSERT INTO main.__crsql_site VALUES (1, ?1)")?
+                .execute(&[ValueRef::Blob(&site_id)])?;
+            // A rowid above 1: a dump and restore renumbers it, and tells that rowids were lost.
+            self.db.exec(
+                "INSERT INTO main.__crsql_canary (rowid, id) VALUES (7, 'canary');
+                 INSERT INTO main.__crsql_state VALUES (1, 1, 1, 0, 0, 1)",
+            )
+        });
+        if made.is_err() {
+            self.db.exec("ROLLBACK TO crsql_create").ok();
+        }
+        self.db.exec("RELEASE crsql_create")?;
+        made?;
+        self.forget();
+        self.has_schema = Some(true);
+        Ok(())
+    }
+
+    /// Forgets whatever a rollback, a schema change or somebody else's write may have changed.
+    pub fn forget(&mut self) {
+        self.tail = None;
+        self.has_schema = None;
+        self.lookup.clear();
+        self.overlay = Rc::default();
+        self.overlay_at = 0;
+        self.overlay_generation = 0;
+        self.sites.forget();
+        self.spilled = None;
+        self.raised = 0;
+    }
+
+    /// The transaction has committed: SQLite counts our own commits, too, as a change of the file.
+    pub fn committed(&mut self) {
+        self.data_version = self.db.data_version();
+    }
+
+    /// A rollback to a savepoint: what was stored since may be gone. `is_spilled` tells whether any is left.
+    pub fn forget_to_savepoint(&mut self, is_spilled: bool) {
+        let spilled = self.spilled.filter(|_| is_spilled);
+        self.forget();
+        self.spilled = spilled;
+    }
+
+    /// The schema changed: our tables may have come or gone.
+    pub fn recheck_schema(&mut self) {
+        self.has_schema = None;
+    }
+
+    /// True when a part of the open transaction is stored already.
+    pub fn is_spilled(&self) -> bool {
+        self.spilled.is_some()
+    }
+
+    /// Gives up every prepared statement, so that the connection can close.
+    pub fn take_statements(&mut self) -> Option<impl Sized + use<>> {
+        self.statements.take()
+    }
+
+    /// Brings the counters up to date. Call it inside a read or write transaction. False without tables.
+    pub fn refresh(&mut self) -> Result<bool> {
+        if !self.exists()? {
+            return Ok(false);
+        }
+        let data_version = self.db.data_version();
+        if self.tail.is_some() && data_version == self.data_version {
+            return Ok(true);
+        }
+        if data_version != self.data_version {
+            self.sites.forget();
+        }
+        if self.statements.is_none() {
+            // SQLite disconnects virtual tables before it checks for open statements at close, and that is when
+            // ours are dropped; so a table must be connected from the first statement on. Not `crsql_capture`: our
+            // statements on base tables name it through the triggers, and keep it connected.
+            drop(self.db.prepare("SELECT cl FROM main.crsql_changes")?);
+            self.statements = Some(Statements::prepare(self.db)?);
+        }
+        let statements = self.statements.as_mut().expect("just prepared");
+        let state = statements.state.query_row(&[], |row| {
+            Ok((
+                Tail {
+                    db_version: row.column_i64(0) as u64,
+                    version: row.column_i64(1) as u64,
+                    generation: row.column_i64(2) as u64,
+                    rows: 0,
+                },
+                row.column_i64(3) as u32,
+            ))
+        })?;
+        let (state, site) = state.ok_or_else(bytes::damaged)?;
+        let last = statements
+            .log_last
+            .query_row(&[], |row| log::decode_tail(row.column_i64(0) as u64, row.column_blob(1)))?;
+        let tail = last.unwrap_or(state);
+        if tail.generation != self.overlay_generation {
+            self.lookup.clear();
+            self.overlay = Rc::default();
+            self.overlay_at = state.db_version;
+            self.overlay_generation = tail.generation;
+        }
+        self.site = site;
+        self.tail = Some(tail);
+        self.data_version = data_version;
+        Ok(true)
+    }
+
+    /// The counters; call [`Store::refresh`] before.
+    pub fn tail(&self) -> Tail {
+        self.tail.unwrap_or_default()
+    }
+
+    /// This site's ordinal.
+    pub fn site(&self) -> u32 {
+        self.site
+    }
+
+    /// The version that the open transaction's local writes will get.
+    pub fn next_local(&self) -> LocalVersion {
+        let tail = self.tail();
+        let version = tail.version.max(self.raised) + 1;
+        LocalVersion { site: self.site, version, db_version: tail.db_version + 1 }
+    }
+
+    /// Our own version `version` exists, though this file does not know it (it was restored from an older copy).
+    /// Nothing is ever written under it again; until they arrive, it and those below count as missing.
+    pub fn raise_version(&mut self, version: u64) {
+        self.raised = self.raised.max(version);
+    }
+
+    /// The versions held of every site, this one included, by ordinal.
+    pub fn vector(&mut self) -> Result<BTreeMap<u32, RangeSet>> {
+        if !self.refresh()? {
+            return Ok(BTreeMap::new());
+        }
+        let (site, version) = (self.site, self.tail().version);
+        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
+        let mut vector = self.sites.vector(self.db, statements)?.clone();
+        let mut own = RangeSet::default();
+        if version > 0 {
+            own.insert(1, version);
+        }
+        if let Some(missing) = vector.get(&(site | sites::MISSING)) {
+            own = own.difference(missing);
+        }
+        for (lo, hi) in vector.get(&site).map(|held| held.iter().collect::<Vec<_>>()).unwrap_or_default() {
+            own.insert(lo, hi);
+        }
+        vector.retain(|ordinal, _| ordinal & sites::MISSING == 0);
+        vector.insert(site, own);
+        Ok(vector)
+    }
+
+    /// True when some of our own versions are known to be missing here.
+    pub fn misses_own(&mut self) -> Result<bool> {
+        self.refresh()?;
+        let site = self.site;
+        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
+        Ok(self.raised > 0 || self.sites.vector(self.db, statements)?.contains_key(&(site | sites::MISSING)))
+    }
+
+    /// Where the `seq` of the open transaction's pending writes will begin.
+    pub fn next_seq(&self) -> u64 {
+        self.spilled.map_or(0, |spilled| spilled.next_seq)
+    }
+
+    /// The log as clocks.
+    pub fn overlay(&mut self) -> Result<Rc<Layer>> {
+        if !self.refresh()? {
+            return Ok(Rc::default());
+        }
+        let tail = self.tail();
+        if self.overlay_at < tail.db_version {
+            self.replay_log()?;
+            self.overlay_at = tail.db_version;
+        }
+        Ok(self.overlay.clone())
+    }
+
+    fn replay_log(&mut self) -> Result<()> {
+        let statements = self.statements.as_mut().expect("refresh prepared them");
+        let mut entries = Vec::new();
+        {
+            let after = [ValueRef::Integer(self.overlay_at as i64)];
+            let mut rows = statements.log_after.query(&after)?;
+            while rows.step()? {
+                entries.push(log::decode(rows.column_i64(0) as u64, rows.column_blob(1))?);
+            }
+        }
+        let mut replay = Replay::default();
+        let mut base =
+            Layers { overlay: &self.overlay, segments: Segments { lookup: &mut self.lookup, statements } };
+        replay.prefetch(entries.iter().map(|entry| &entry.ops), &mut base)?;
+        for entry in &entries {
+            let tail = &entry.tail;
+            for op in entry.ops.pending() {
+                replay.apply(op, 0, &entry.ops, tail.db_version, &mut base)?;
+            }
+            replay.seal(
+                LocalVersion { site: self.site, version: tail.version, db_version: tail.db_version },
+                0,
+            );
+        }
+        let (layer, _) = replay.into_layer(self.next_local(), 0);
+        Rc::make_mut(&mut self.overlay).extend(layer);
+        Ok(())
+    }
+
+    /// The stored clock of a row; what the open transaction buffers is not in it.
+    pub fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
+        let overlay = self.overlay()?;
+        let Some(statements) = self.statements.as_mut() else { return Ok(None) };
+        Layers { overlay: &overlay, segments: Segments { lookup: &mut self.lookup, statements } }
+            .clock(table, key)
+    }
+
+    /// True when none of the rows `first ..= last` has a stored clock.
+    pub fn is_free(&mut self, table: u32, first: i64, last: i64) -> Result<bool> {
+        let overlay = self.overlay()?;
+        if overlay.range((table, Key::Int(first))..=(table, Key::Int(last))).next().is_some() {
+            return Ok(false);
+        }
+        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
+        self.lookup.is_free(statements, table, first, last)
+    }
+
+    /// True when exactly the clocks of `run`, or of a later incarnation of all its rows, are stored already.
+    pub fn holds(&mut self, table: u32, run: &Run) -> Result<bool> {
+        let (Some(first), Some(last)) = (run.first_int(), run.last_int()) else { return Ok(false) };
+        let overlay = self.overlay()?;
+        if overlay.range((table, Key::Int(first))..=(table, Key::Int(last))).next().is_some() {
+            return Ok(false);
+        }
+        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
+        self.lookup.holds(statements, table, run)
+    }
+
+    /// The overlay and the segments, to replay operations over.
+    pub fn with_layers<T>(&mut self, body: impl FnOnce(&mut Layers) -> Result<T>) -> Result<T> {
+        let overlay = self.overlay()?;
+        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
+        body(&mut Layers { overlay: &overlay, segments: Segments { lookup: &mut self.lookup, statements } })
+    }
+
+    /// Stores the pending operations: at commit, or before it when there are too many to keep (`is_last` false).
+    ///
+    /// The caller clears the buffer. A rollback of any kind must be followed by [`Store::forget`].
+    pub fn write(
+        &mut self,
+        ops: &Ops,
+        completed: &[Completed],
+        has_parked: bool,
+        is_last: bool,
+    ) -> Result<()> {
+        if ops.is_empty() && completed.is_empty() && self.spilled.is_none() {
+            return Ok(());
+        }
+        if !self.refresh()? {
+            return Err(Error::refused(
+                "the crsql tables of this database are gone; restore them from a copy",
+            ));
+        }
+        let rowid = self.db.last_insert_rowid();
+        let known = self.tail().version;
+        let mut all;
+        let completed = if is_last && self.raised > known {
+            all = completed.to_vec();
+            // First, so that what the same transaction brought of them counts as held.
+            all.insert(0, (self.site | sites::MISSING, known + 1, self.raised));
+            &all[..]
+        } else {
+            completed
+        };
+        let written = self.write_ops(ops, completed, has_parked, is_last);
+        if is_last {
+            self.raised = 0;
+        }
+        self.db.set_last_insert_rowid(rowid);
+        written
+    }
+
+    fn write_ops(
+        &mut self,
+        ops: &Ops,
+        completed: &[Completed],
+        has_parked: bool,
+        is_last: bool,
+    ) -> Result<()> {
+        let tail = self.tail();
+        if is_last && ops.is_empty() && !has_parked && self.spilled.is_none() {
+            // Versions completed, and nothing changed: no apply position for that.
+            self.sites.complete(self.db, completed)?;
+            if self.raised > tail.version {
+                if tail.rows > 0 {
+                    self.fold()?;
+                }
+                self.set_state(Tail {
+                    version: self.raised,
+                    generation: tail.generation + 1,
+                    rows: 0,
+                    ..tail
+                })?;
+            }
+            return Ok(());
+        }
+        let has_local =
+            ops.pending().iter().any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget));
+        let rows = ops.rows();
+        if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
+            let next = Tail {
+                db_version: tail.db_version + 1,
+                version: tail.version.max(self.raised) + u64::from(has_local),
+                rows: tail.rows + rows + 1,
+                ..tail
+            };
+            let mut row = Vec::with_capacity(32 + ops.pending().len() * 16);
+            log::encode(&mut row, &next, has_local, ops, completed);
+            let statements = self.statements.as_mut().expect("refresh prepared them");
+            statements
+                .log_insert
+                .execute(&[ValueRef::Integer(next.db_version as i64), ValueRef::Blob(&row)])?;
+            self.tail = Some(next);
+            self.sites.note(completed);
+            return if next.rows > FOLD_ROWS { self.fold() } else { Ok(()) };
+        }
+        if tail.rows > 0 {
+            self.fold()?;
+        }
+        let local = self.next_local();
+        let mut spilled = self.spilled.unwrap_or(Spilled { next_seq: 0, has_local: false });
+        let statements = self.statements.as_mut().expect("refresh prepared them");
+        let mut segments = Segments { lookup: &mut self.lookup, statements };
+        spilled.next_seq = bulk::write(&mut segments, ops, local, spilled.next_seq)?;
+        spilled.has_local |= has_local;
+        self.lookup.clear();
+        self.sites.complete(self.db, completed)?;
+        if !is_last {
+            self.spilled = Some(spilled);
+            return Ok(());
+        }
+        self.spilled = None;
+        let tail = self.tail();
+        self.set_state(Tail {
+            db_version: local.db_version,
+            version: tail.version.max(self.raised) + u64::from(spilled.has_local),
+            generation: tail.generation + 1,
+            rows: 0,
+        })
+    }
+
+    /// Moves the log into the segments.
+    pub fn fold(&mut self) -> Result<()> {
+        let overlay = self.overlay()?;
+        let completed =
+            self.sites.completed_by_log(self.statements.as_mut().expect("refresh prepared them"))?;
+        let statements = self.statements.as_mut().expect("refresh prepared them");
+        bulk::write_layer(statements, &overlay)?;
+        statements.log_clear.run()?;
+        self.sites.complete(self.db, &completed)?;
+        let tail = self.tail();
+        self.set_state(Tail { generation: tail.generation + 1, rows: 0, ..tail })
+    }
+
+    /// Puts clocks where they belong now, outside of any version. Nothing may be pending.
+    pub fn rewrite(&mut self, layer: &Layer) -> Result<()> {
+        self.refresh()?;
+        if self.tail().rows > 0 {
+            self.fold()?;
+        }
+        bulk::write_layer(self.statements.as_mut().ok_or_else(bytes::damaged)?, layer)?;
+        self.segments_changed()
+    }
+
+    /// Segments were changed outside of a commit: every connection must read them again.
+    pub fn segments_changed(&mut self) -> Result<()> {
+        if !self.refresh()? {
+            return Ok(());
+        }
+        let tail = self.tail();
+        if tail.rows > 0 {
+            return self.fold();
+        }
+        self.set_state(Tail { generation: tail.generation + 1, ..tail })
+    }
+
+    /// Goes on as another site. `vector` is what is held now; the old identity's versions become a range like
+    /// any other site's.
+    pub fn become_site(&mut self, id: &SiteId, vector: &BTreeMap<u32, RangeSet>) -> Result<()> {
+        if self.tail().rows > 0 {
+            self.fold()?;
+        }
+        let old = self.site;
+        let held: Vec<Completed> = vector
+            .get(&old)
+            .map(|own| own.iter().map(|(lo, hi)| (old, lo, hi)).collect())
+            .unwrap_or_default();
+        self.db
+            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
+            .execute(&[ValueRef::Integer(i64::from(old | sites::MISSING))])?;
+        self.sites.complete(self.db, &held)?;
+        let ordinal = self.sites.ordinal(self.db, id)?;
+        self.db
+            .prepare("UPDATE main.__crsql_state SET site = ?1")?
+            .execute(&[ValueRef::Integer(i64::from(ordinal))])?;
+        let tail = self.tail();
+        self.site = ordinal;
+        self.set_state(Tail { version: 0, generation: tail.generation + 1, ..tail })
+    }
+
+    /// Sets the counters of an empty log.
+    pub fn set_state(&mut self, tail: Tail) -> Result<()> {
+        let statements = self.statements.as_mut().expect("refresh prepared them");
+        statements.state_update.execute(&[
+            ValueRef::Integer(tail.db_version as i64),
+            ValueRef::Integer(tail.version as i64),
+            ValueRef::Integer(tail.generation as i64),
+        ])?;
+        self.tail = Some(tail);
+        self.lookup.clear();
+        self.overlay = Rc::default();
+        self.overlay_at = tail.db_version;
+        self.overlay_generation = tail.generation;
+        Ok(())
+    }
+}
+
+/// The overlay before the segments.
+pub struct Layers<'a> {
+    overlay: &'a Layer,
+    segments: Segments<'a>,
+}
+
+impl replay::Clocks for Layers<'_> {
+    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
+        match self.overlay.get(&(table, key.clone())) {
+            Some(clock) => Ok(clock.clone()),
+            None => self.segments.clock(table, key),
+        }
+    }
+}
+
+use replay::Clocks;

@@ -1,0 +1,235 @@
+//! Replays operations row by row over the clocks they found.
+
+use super::clock::{Key, RowClock};
+use super::draft::{Draft, LocalVersion};
+use super::op::{Kind, Op, Ops};
+use crate::sqlite::Result;
+use std::collections::{BTreeMap, HashMap};
+
+/// A row's place: the table's id and its key.
+pub type Place = (u32, Key);
+
+/// Clocks by place; `None` says that nothing is there, whatever older layers hold.
+pub type Layer = BTreeMap<Place, Option<RowClock>>;
+
+/// Where the clocks lie that a replay starts from.
+pub trait Clocks {
+    /// The clock stored for a row.
+    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>>;
+}
+
+/// Rows in the middle of a transaction, or of the log.
+#[derive(Default)]
+pub struct Replay {
+    rows: HashMap<Place, Option<Draft>>,
+    /// Rows with local writes that have no version yet, in the order of their first write.
+    unsealed: Vec<Place>,
+    /// Counts rows of operations.
+    order: u64,
+}
+
+impl Replay {
+    /// Looks up, in key order, every row that `ops` will need: one pass over the segments instead of random reads.
+    pub fn prefetch<'a>(&mut self, all: impl Iterator<Item = &'a Ops>, base: &mut impl Clocks) -> Result<()> {
+        let mut places: Vec<Place> = Vec::new();
+        for ops in all {
+            for op in ops.pending() {
+                for row in 0..op.count {
+                    places.push((op.table, place(op, ops, row)));
+                }
+                if let (false, Some(pk)) = (op.by_pk, ops.pk_of(op)) {
+                    places.push((op.table, Key::Bytes(pk.into())));
+                }
+            }
+        }
+        places.sort_unstable();
+        places.dedup();
+        for (table, key) in places {
+            if !self.rows.contains_key(&(table, key.clone())) {
+                let clock = base.clock(table, &key)?;
+                self.rows.insert((table, key), clock.map(|clock| Draft::from_clock(Some(&clock))));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies one operation that commits (or committed) at `db_version`, from its row number `from` on.
+    pub fn apply(
+        &mut self,
+        op: &Op,
+        from: u32,
+        ops: &Ops,
+        db_version: u64,
+        base: &mut impl Clocks,
+    ) -> Result<()> {
+        for row in from..op.count {
+            let key = place(op, ops, row);
+            self.order += 1;
+            let order = self.order;
+            match op.kind {
+                Kind::Insert | Kind::InsertSpelled => {
+                    let mut draft = match (op.by_pk, ops.pk_of(op)) {
+                        // A rowid says nothing about a key that is not it: the row's past is its tombstone.
+                        (false, Some(pk)) => self.take(op.table, Key::Bytes(pk.into()), base)?,
+                        _ => self.take(op.table, key.clone(), base)?,
+                    };
+                    draft.insert(ops.columns_of(op), op.kind == Kind::InsertSpelled, order);
+                    self.put(op.table, key, draft);
+                }
+                Kind::Update => {
+                    let mut draft = self.take(op.table, key.clone(), base)?;
+                    draft.update(ops.columns_of(op), order);
+                    self.put(op.table, key, draft);
+                }
+                Kind::Delete => {
+                    let mut draft = self.take(op.table, key.clone(), base)?;
+                    if draft.cl() == 0 {
+                        continue;
+                    }
+                    draft.delete(order);
+                    let key = match (op.by_pk, ops.pk_of(op)) {
+                        (false, Some(pk)) => Key::Bytes(pk.into()),
+                        _ => key,
+                    };
+                    self.put(op.table, key, draft);
+                }
+                Kind::Merge | Kind::MergeNew => {
+                    let mut draft = self.take(op.table, key.clone(), base)?;
+                    let clocks = ops.run_of(op).slice(u64::from(row), 1);
+                    draft.merge(&clocks, op.kind == Kind::MergeNew, db_version);
+                    self.put(op.table, key, draft);
+                }
+                Kind::Forget => {
+                    self.rows.insert((op.table, key), None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, table: u32, key: Key, base: &mut impl Clocks) -> Result<Draft> {
+        match self.rows.entry((table, key)) {
+            std::collections::hash_map::Entry::Occupied(mut slot) => {
+                Ok(slot.get_mut().take().unwrap_or_default())
+            }
+            std::collections::hash_map::Entry::Vacant(slot) => {
+                let clock = base.clock(slot.key().0, &slot.key().1)?;
+                slot.insert(None);
+                Ok(Draft::from_clock(clock.as_ref()))
+            }
+        }
+    }
+
+    fn put(&mut self, table: u32, key: Key, draft: Draft) {
+        if draft.is_touched() {
+            self.unsealed.push((table, key.clone()));
+        }
+        self.rows.insert((table, key), (draft.cl() > 0).then_some(draft));
+    }
+
+    /// Gives the local writes so far their version. `seq` goes on from `next_seq`; returns where it ends.
+    pub fn seal(&mut self, local: LocalVersion, mut next_seq: u64) -> u64 {
+        let mut operations: Vec<(u64, usize)> = Vec::new();
+        let places = std::mem::take(&mut self.unsealed);
+        for (at, place) in places.iter().enumerate() {
+            if let Some(Some(draft)) = self.rows.get(place) {
+                operations.extend(draft.unsealed().map(|order| (order, at)));
+            }
+        }
+        operations.sort_unstable();
+        for (order, at) in operations {
+            if let Some(Some(draft)) = self.rows.get_mut(&places[at]) {
+                next_seq += draft.seal_operation(order, local, next_seq);
+            }
+        }
+        next_seq
+    }
+
+    /// The clock of a row that this replay knows; local writes stamped as if they were sealed now.
+    pub fn peek(&self, table: u32, key: &Key, local: LocalVersion) -> Option<Option<RowClock>> {
+        let slot = self.rows.get(&(table, key.clone()))?;
+        Some(slot.as_ref().map(|draft| {
+            let mut draft = draft.clone();
+            draft.seal(local, 0);
+            draft.into_clock()
+        }))
+    }
+
+    /// A copy of the rows, sealed.
+    pub fn sealed_copy(&self, local: LocalVersion, next_seq: u64) -> Layer {
+        let copy = Replay { rows: self.rows.clone(), unsealed: self.unsealed.clone(), order: self.order };
+        copy.into_layer(local, next_seq).0
+    }
+
+    /// Seals and gives up the rows, and where `seq` ends.
+    pub fn into_layer(mut self, local: LocalVersion, next_seq: u64) -> (Layer, u64) {
+        let seq = self.seal(local, next_seq);
+        (self.rows.into_iter().map(|(place, draft)| (place, draft.map(Draft::into_clock))).collect(), seq)
+    }
+}
+
+/// The clock's place of row `row` of `op`.
+pub fn place(op: &Op, ops: &Ops, row: u32) -> Key {
+    if op.by_pk {
+        Key::Bytes(ops.pk_of(op).unwrap_or_default().into())
+    } else {
+        Key::Int(op.key.wrapping_add(i64::from(row)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::Columns;
+    use super::*;
+
+    struct Nothing;
+    impl Clocks for Nothing {
+        fn clock(&mut self, _: u32, _: &Key) -> Result<Option<RowClock>> {
+            Ok(None)
+        }
+    }
+
+    fn replay(ops: &Ops) -> (Layer, u64) {
+        let mut replay = Replay::default();
+        replay.prefetch([ops].into_iter(), &mut Nothing).unwrap();
+        for op in ops.pending() {
+            replay.apply(op, 0, ops, 1, &mut Nothing).unwrap();
+        }
+        replay.into_layer(LocalVersion { site: 0, version: 1, db_version: 1 }, 0)
+    }
+
+    #[test]
+    fn a_replaced_row_of_a_keyed_table_goes_up_by_two() {
+        let mut ops = Ops::default();
+        let set = ops.intern(&Columns::one(1));
+        ops.push_row(1, Kind::Insert, 1, set);
+        ops.push_keyed(1, Kind::Delete, 1, 0, b"k", false);
+        ops.push_keyed(1, Kind::Insert, 2, set, b"k", false);
+        let (layer, seq) = replay(&ops);
+        assert_eq!(layer[&(1, Key::Int(1))], None);
+        assert_eq!(layer[&(1, Key::Bytes((*b"k").into()))], None);
+        assert_eq!(layer[&(1, Key::Int(2))].as_ref().unwrap().cl, 3);
+        assert_eq!(seq, 2, "a row-existence change and one column, dense");
+    }
+
+    #[test]
+    fn seq_is_dense_over_what_is_left() {
+        let mut ops = Ops::default();
+        let set = ops.intern(&[1, 2].into_iter().collect());
+        let one = ops.intern(&Columns::one(1));
+        (1..=3).for_each(|key| ops.push_row(1, Kind::Insert, key, set));
+        ops.push_row(1, Kind::Update, 1, one);
+        ops.push_row(1, Kind::Delete, 2, 0);
+        let (layer, seq) = replay(&ops);
+        assert_eq!(seq, 5);
+        let mut seqs: Vec<u64> = layer
+            .values()
+            .flatten()
+            .flat_map(|c| {
+                c.groups.iter().flat_map(|g| g.columns.iter().map(|s| g.seq_of(s)).collect::<Vec<_>>())
+            })
+            .collect();
+        seqs.sort();
+        assert_eq!(seqs, [0, 1, 2, 3, 4]);
+    }
+}

@@ -1,0 +1,190 @@
+//! Settings, statistics, peers, garbage, and the small functions of cr-sqlite's surface.
+#![cfg(feature = "static")]
+
+mod support;
+
+use rusqlite::Connection;
+use support::text;
+
+fn open() -> Connection {
+    let db = Connection::open_in_memory().unwrap();
+    crsql::register(&db).unwrap();
+    db
+}
+
+fn todo() -> Connection {
+    let db = open();
+    db.execute_batch("CREATE TABLE todo (id INTEGER PRIMARY KEY, title); SELECT crsql_as_crr('todo')")
+        .unwrap();
+    db
+}
+
+fn sync(from: &Connection, to: &Connection) {
+    let changeset: Vec<u8> = from.query_row("SELECT crsql_changeset(0)", [], |row| row.get(0)).unwrap();
+    to.query_row("SELECT crsql_apply(?1)", [changeset], |_| Ok(())).unwrap();
+}
+
+fn json(db: &Connection, function: &str, path: &str) -> String {
+    text(db, &format!("SELECT json_extract({function}(), '$.{path}')"))
+}
+
+#[test]
+fn settings_are_set_once_for_all_connections() {
+    let db = open();
+    assert_eq!(text(&db, "SELECT crsql_config_get('tie-break')"), "site");
+    assert_eq!(text(&db, "SELECT crsql_config_get('merge-equal-values')"), "0");
+    assert_eq!(text(&db, "SELECT crsql_config_set('tie-break', 'value')"), "value");
+    assert_eq!(text(&db, "SELECT crsql_config_set('merge-equal-values', 1)"), "1");
+    assert_eq!(
+        text(&db, "SELECT crsql_config_get('tie-break') || crsql_config_get('merge-equal-values')"),
+        "value1"
+    );
+    for (call, error) in [
+        ("set('tie-break', 'x')", "setting \"tie-break\" must be 'site' or 'value'"),
+        ("set('merge-equal-values', 'x')", "setting \"merge-equal-values\" must be 0 or 1"),
+        ("set('x', 1)", "Unknown setting name \"x\""),
+        ("get('x')", "Unknown setting name \"x\""),
+        ("set(NULL, 1)", "crsql_config_set() argument 1 must be text, not NULL"),
+        ("get(NULL)", "crsql_config_get() argument 1 must be text, not NULL"),
+        ("set('tie-break')", "crsql_config_set() takes 2 arguments: name, value, not 1"),
+        ("get()", "crsql_config_get() takes 1 argument: name, not 0"),
+    ] {
+        assert_eq!(text(&db, &format!("SELECT crsql_config_{call}")), format!("error: {error}"));
+    }
+    db.execute_batch("CREATE TABLE t (id INTEGER PRIMARY KEY); SELECT crsql_as_crr('t')").unwrap();
+    assert!(
+        text(&db, "SELECT crsql_config_set('tie-break', 'site')")
+            .contains("before the first table is replicated")
+    );
+}
+
+#[test]
+fn statistics_count_rows_tombstones_and_bytes() {
+    let db = open();
+    assert_eq!(text(&db, "SELECT crsql_stats()"), "{\"tables\":[],\"db_version\":0,\"site_version\":0}");
+    let db = todo();
+    db.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000) INSERT INTO todo SELECT i, 'x' FROM n;
+         DELETE FROM todo WHERE id > 9990; INSERT INTO todo VALUES (20000, 'y')",
+    )
+    .unwrap();
+    for (path, value) in [
+        ("rows", "9991"),
+        ("tombstones", "10"),
+        ("segments", "1"),
+        ("tables[0].table", "todo"),
+        ("tables[0].rows", "9991"),
+        ("log_entries", "2"),
+        ("parked", "0"),
+        ("sites", "1"),
+        ("db_version", "3"),
+        ("site_version", "3"),
+    ] {
+        assert_eq!(json(&db, "crsql_stats", path), value, "{path}");
+    }
+    assert!(json(&db, "crsql_stats", "bytes_per_row").parse::<f64>().unwrap() < 0.1);
+    assert_eq!(json(&db, "crsql_stats", "site_id"), text(&db, "SELECT lower(hex(crsql_site_id()))"));
+    db.execute_batch("BEGIN; DELETE FROM todo").unwrap();
+    assert_eq!(json(&db, "crsql_stats", "rows"), "0", "what the transaction did counts");
+}
+
+#[test]
+fn peers_are_listed_with_what_is_missing_of_theirs() {
+    let [a, b, c] = [todo(), todo(), todo()];
+    for id in 1..=4 {
+        a.execute("INSERT INTO todo VALUES (?1, 'a')", [id]).unwrap();
+    }
+    sync(&a, &b);
+    sync(&b, &c);
+    let site = text(&a, "SELECT hex(crsql_site_id())");
+    for db in [&b, &c] {
+        let peer = format!(
+            "SELECT site_version || ' ' || versions || ' ' || gaps FROM crsql_peers WHERE site_id = x'{site}'"
+        );
+        assert_eq!(text(db, &peer), "4 4 ");
+    }
+    assert_eq!(text(&a, "SELECT site_id = crsql_site_id() AND site_version = 4 FROM crsql_peers"), "1");
+    assert_eq!(text(&b, "SELECT count(*) FROM crsql_peers"), "1", "its own versions are none");
+    assert_eq!(text(&open(), "SELECT count(*) FROM crsql_peers"), "0");
+    // Versions that came one by one leave gaps.
+    let pieces = "BEGIN; INSERT INTO __crsql_vector SELECT ordinal, 9, 9 FROM __crsql_site WHERE ordinal > 1;
+        INSERT INTO __crsql_vector SELECT ordinal, 7, 7 FROM __crsql_site WHERE ordinal > 1; COMMIT";
+    b.execute_batch(pieces).unwrap();
+    assert_eq!(
+        text(&b, "SELECT site_version || ' ' || versions || ' ' || gaps FROM crsql_peers"),
+        "9 6 5-6,8"
+    );
+    assert!(b.execute_batch("DELETE FROM crsql_peers").is_err());
+}
+
+#[test]
+fn garbage_is_what_dropped_tables_left_and_never_a_tombstone() {
+    let db = todo();
+    db.execute_batch(
+        "CREATE TABLE gone (id INTEGER PRIMARY KEY, a); SELECT crsql_as_crr('gone');
+         INSERT INTO gone VALUES (1, 2); INSERT INTO todo VALUES (1, 'x'), (2, 'y'); DELETE FROM todo WHERE id = 2; DROP TABLE gone",
+    )
+    .unwrap();
+    let report = text(&db, "SELECT crsql_gc()");
+    assert!(
+        report.contains("\"dropped_tables\":1,\"dropped_segments\":1,\"tombstones_collected\":0"),
+        "{report}"
+    );
+    assert!(report.contains("no site is registered"), "{report}");
+    assert_eq!(text(&db, "SELECT count(*) FROM __crsql_log"), "0");
+    assert_eq!(text(&db, "SELECT count(DISTINCT table_id) FROM __crsql_segment"), "1");
+    assert_eq!(json(&db, "crsql_stats", "tombstones"), "1");
+    let again = text(&db, "SELECT crsql_gc()");
+    assert!(
+        again.starts_with("{\"log_rows_folded\":0,\"dropped_tables\":0,\"dropped_segments\":0"),
+        "{again}"
+    );
+    db.execute_batch("UPDATE todo SET title = 'z'; CREATE TABLE gone (id INTEGER PRIMARY KEY, a); SELECT crsql_as_crr('gone'); INSERT INTO gone VALUES (1, 3)").unwrap();
+    assert_eq!(text(&db, "SELECT crsql_doctor()"), "[]");
+    assert_eq!(text(&db, "SELECT group_concat(val) FROM crsql_changes WHERE cid <> '-1'"), "z,3");
+    db.execute_batch("BEGIN").unwrap();
+    assert_eq!(
+        text(&db, "SELECT crsql_gc()"),
+        "error: crsql_gc() can't run inside a transaction; commit first"
+    );
+    assert!(text(&open(), "SELECT crsql_gc()").starts_with('{'), "nothing replicates");
+}
+
+#[test]
+fn merged_rows_are_counted_until_the_transaction_ends() {
+    let b = todo();
+    assert_eq!(text(&b, "SELECT crsql_rows_impacted()"), "0");
+    b.execute_batch(
+        "BEGIN; INSERT INTO crsql_changes VALUES ('todo', x'010901', 'title', 'x', 1, 1, zeroblob(16), 1, 0),
+           ('todo', x'010902', 'title', 'y', 1, 1, zeroblob(16), 1, 1)",
+    )
+    .unwrap();
+    assert_eq!(text(&b, "SELECT crsql_rows_impacted()"), "2");
+    b.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(text(&b, "SELECT crsql_rows_impacted()"), "0");
+}
+
+#[test]
+fn what_cr_sqlite_needed_is_accepted() {
+    let db = todo();
+    assert_eq!(text(&db, "SELECT crsql_finalize()"), "finalized");
+    assert_eq!(text(&db, "SELECT crsql_finalize()"), "finalized");
+    db.execute_batch("INSERT INTO todo VALUES (1, 'still works')").unwrap();
+    assert_eq!(text(&db, "SELECT crsql_internal_sync_bit()"), "0");
+    assert_eq!(
+        text(&db, "SELECT crsql_internal_sync_bit(1)"),
+        "error: crsql_internal_sync_bit() takes no arguments, since it can only be read, not 1"
+    );
+    for function in ["crsql_finalize", "crsql_rows_impacted", "crsql_stats", "crsql_gc", "crsql_doctor"] {
+        assert_eq!(
+            text(&db, &format!("SELECT {function}(NULL)")),
+            format!("error: {function}() takes no arguments, not 1")
+        );
+    }
+    let between = "SELECT crsql_fract_unique_key_between";
+    assert!(
+        text(&db, &format!("{between}(1, NULL)")).contains("argument 1 must be text or NULL, not an integer")
+    );
+    assert!(text(&db, &format!("{between}('a ')")).contains("takes 2 arguments"));
+    db.close().map_err(|(_, e)| e).unwrap();
+}

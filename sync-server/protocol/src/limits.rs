@@ -1,0 +1,177 @@
+//! The bounds on everything a session sends, receives or keeps.
+//!
+//! The constants are what the format allows at most; [`Limits`] is what one endpoint is willing to take, told to
+//! the other side in `Welcome` and enforced on what arrives.
+
+/// Longest message, in bytes, that any endpoint may agree to.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Longest first message of a connection, in bytes: whoever sent it is nobody yet.
+pub const HELLO_BYTES_MAX: usize = 1 << 20;
+
+/// Longest room name, in bytes.
+pub const ROOM_NAME_BYTES_MAX: usize = 255;
+
+/// Longest token, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+/// Longest text of any other kind (agent, detail, URL, topic), in bytes.
+pub const TEXT_BYTES_MAX: usize = 2 << 10;
+
+/// Most frames in one message.
+pub const FRAMES_PER_MESSAGE_MAX: usize = 4096;
+
+/// Most sites in one version vector.
+pub const SITES_MAX: usize = 1 << 16;
+
+/// Most ranges in one version vector.
+pub const RANGES_MAX: usize = 1 << 18;
+
+/// Most partial versions, or parts of needs, that one message may list.
+pub const PARTIALS_MAX: usize = 1 << 12;
+
+/// Most entries in one digest response.
+pub const DIGEST_ENTRIES_MAX: usize = 1 << 12;
+
+/// Largest packed key in a digest range, in bytes.
+pub const DIGEST_KEY_BYTES_MAX: usize = 64 << 10;
+
+/// Deepest nesting of a message.
+pub const DEPTH_MAX: usize = 16;
+
+/// Largest presence value, in bytes.
+pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
+
+/// Longest life of a presence value, in milliseconds.
+pub const PRESENCE_TTL_MAX_MS: u64 = 120_000;
+
+/// Most presence values kept for a room.
+pub const PRESENCE_ENTRIES_MAX: usize = 1 << 14;
+
+/// Most presence values kept for one site.
+pub const PRESENCE_PER_SITE_MAX: usize = 64;
+
+/// Most credit a reader can have granted, in bytes; more is taken as this much.
+pub const CREDIT_BYTES_MAX: u64 = 64 << 20;
+
+/// What one endpoint is willing to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest message accepted, in bytes.
+    pub message_bytes: usize,
+    /// Largest frame body accepted, in bytes. Larger transactions come in chunks of at most this.
+    pub frame_bytes: usize,
+    /// Largest transaction accepted, in bytes of bodies over all of its chunks.
+    pub tx_bytes: u64,
+    /// Bytes of pushes that may be unacknowledged, and of batches that may be unapplied.
+    pub window_bytes: u64,
+    /// Bodies gathered for one message, in bytes; one larger frame still goes out alone.
+    pub batch_bytes: usize,
+    /// Bytes staged for incomplete versions of one site.
+    pub staged_bytes_per_site: u64,
+    /// Incomplete versions of one site.
+    pub partials_per_site: usize,
+    /// Bytes staged over all sites.
+    pub staged_bytes: u64,
+    /// How long an incomplete version is kept after its last chunk, in milliseconds.
+    pub stage_ttl_ms: u64,
+    /// How far a site's version may lie beyond the greatest one held of it. Unbounded by default: only a relay,
+    /// which sits between sites that do not trust each other, sets
+    /// [`SITE_VERSION_STEP_MAX`](crsql_core::limits::SITE_VERSION_STEP_MAX).
+    pub site_version_step: u64,
+    /// How long the first message may take, in milliseconds.
+    pub hello_ms: u64,
+    /// Silence after which a ping is sent, in milliseconds.
+    pub ping_ms: u64,
+    /// Silence after which the connection counts as dead, in milliseconds.
+    pub dead_ms: u64,
+    /// How long a reader may go without granting credit while there is something to send, in milliseconds.
+    pub credit_ms: u64,
+    /// How long a push may go unanswered, in milliseconds.
+    pub ack_ms: u64,
+    /// Messages accepted per second, on average; five times as many in a burst.
+    pub messages_per_second: u64,
+    /// Bytes accepted per second, on average; five times as many in a burst.
+    pub bytes_per_second: u64,
+    /// Presence messages accepted per second; more are dropped without a word.
+    pub presence_per_second: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            message_bytes: 1 << 20,
+            frame_bytes: 256 << 10,
+            tx_bytes: 256 << 20,
+            window_bytes: 1 << 20,
+            batch_bytes: 256 << 10,
+            staged_bytes_per_site: 64 << 20,
+            partials_per_site: 8,
+            staged_bytes: 512 << 20,
+            stage_ttl_ms: 3_600_000,
+            site_version_step: u64::MAX,
+            hello_ms: 5_000,
+            ping_ms: 20_000,
+            dead_ms: 45_000,
+            credit_ms: 60_000,
+            ack_ms: 60_000,
+            messages_per_second: 200,
+            bytes_per_second: 2 << 20,
+            presence_per_second: 20,
+        }
+    }
+}
+
+/// A token bucket: how much of something may happen per second, with bursts of five seconds' worth.
+///
+/// Time is passed in and may stand still or jump; going backwards counts as standing still.
+#[derive(Clone, Debug)]
+pub struct Rate {
+    per_second: u64,
+    /// In thousandths, so that a millisecond of a slow rate is not rounded away.
+    tokens: u64,
+    at_ms: Option<u64>,
+}
+
+/// How many seconds' worth may come at once.
+const BURST_SECONDS: u64 = 5;
+
+impl Rate {
+    /// A full bucket.
+    pub fn new(per_second: u64) -> Rate {
+        Rate { per_second, tokens: per_second.saturating_mul(BURST_SECONDS * 1000), at_ms: None }
+    }
+
+    /// Takes `amount` if there is that much. An amount beyond a whole bucket passes when the bucket is full, or
+    /// it could never pass.
+    pub fn take(&mut self, now_ms: u64, amount: u64) -> bool {
+        let full = self.per_second.saturating_mul(BURST_SECONDS * 1000);
+        let elapsed = now_ms.saturating_sub(self.at_ms.unwrap_or(now_ms));
+        self.at_ms = Some(self.at_ms.unwrap_or(now_ms).max(now_ms));
+        self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(self.per_second)).min(full);
+        let cost = amount.saturating_mul(1000).min(full);
+        let enough = self.tokens >= cost;
+        if enough {
+            self.tokens -= cost;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_allows_a_burst_and_then_its_average() {
+        let mut rate = Rate::new(10);
+        assert_eq!((0..100).filter(|_| rate.take(0, 1)).count(), 50);
+        assert!(!rate.take(99, 1));
+        assert!(rate.take(100, 1) && !rate.take(100, 1));
+        assert_eq!((0..1000).filter(|_| rate.take(1_000_000, 1)).count(), 50);
+        // Time that goes backwards neither gives nor takes.
+        assert!(!rate.take(5, 1));
+        assert!(rate.take(1_000_100, 1));
+        assert!(Rate::new(10).take(0, u64::MAX), "more than a burst passes a full bucket");
+    }
+}

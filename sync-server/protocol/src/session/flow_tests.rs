@@ -1,0 +1,158 @@
+//! Pushes, batches, credit and floods, after the handshake.
+
+use crsql_core::version_vector::VersionVector;
+
+use super::tests::*;
+use super::*;
+use crate::wire::Blob;
+
+#[test]
+fn a_rejected_transaction_does_not_hold_up_the_others() {
+    let mut pair = Pair::new();
+    (pair.local.head, pair.local.held.whole) = (head(2), versions(SITE, 1, 2));
+    pair.shake_hands();
+    let frames = vec![frame(SITE, 1, 10), frame(SITE, 2, 10)];
+    let pushed = pair.client.handle(0, Input::Parcel(Parcel { frames, ..Parcel::default() }));
+    let [Output::Store(push)] = &pair.say_to_relay(&pushed)[..] else { panic!() };
+    let rejected = Rejected { site: SITE, site_version: 1, code: Code::BODY };
+    let ack = Ack { id: push.id, pos: 6, held: versions(SITE, 2, 2), rejected: vec![rejected] };
+    let sent = messages(&pair.relay.handle(0, Input::Stored(ack)));
+    let client = pair.say_to_client(sent[0].clone());
+    assert_eq!(events(&client), [Event::Rejected(rejected), Event::Confirmed(versions(SITE, 2, 2))]);
+    assert!(pair.client.is_flushed());
+    assert!(pair.client.handle(0, Input::Gained(versions(SITE, 1, 1))).is_empty(), "not sent again");
+}
+
+#[test]
+fn pushes_keep_within_the_window() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    (pair.local.head, pair.local.held.whole) = (head(9), versions(SITE, 1, 9));
+    pair.shake_hands();
+    let parcel =
+        |version| Parcel { frames: vec![frame(SITE, version, 600)], more: true, ..Parcel::default() };
+    let first = pair.client.handle(0, Input::Parcel(parcel(1)));
+    assert!(matches!(&first[..], [Output::Send(_), Output::Read(Read::Versions { bytes: 1..400, .. })]));
+    let second = pair.client.handle(0, Input::Parcel(parcel(2)));
+    assert!(matches!(&second[..], [Output::Send(_)]), "the window is full");
+    let held = versions(SITE, 1, 1);
+    let after = pair.say_to_client(Ack { id: 1, pos: 6, held, rejected: vec![] });
+    assert!(matches!(after.last(), Some(Output::Read(_))));
+}
+
+#[test]
+fn a_reader_without_credit_costs_nothing_and_goes_on_where_it_was() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    pair.shake_hands();
+    let live = |after, upto| Live { after, upto, bytes: Some(600), echo: false };
+    assert_eq!(pair.relay.handle(0, Input::Live(live(5, 6))), [Output::SendLive]);
+    assert_eq!(pair.relay.handle(0, Input::Live(live(6, 7))), [Output::SendLive]);
+    assert_eq!(pair.relay.handle(0, Input::Live(live(7, 8))), []);
+    assert_eq!(pair.relay.handle(0, Input::Live(live(8, 9))), []);
+    let credit = codec::encode(&Credit { bytes: 1200, pos: 7 }.into());
+    let read = pair.relay.handle(0, Input::Message(&credit));
+    assert!(matches!(read[..], [Output::Read(Read::Tail { after: 7, .. })]), "{read:?}");
+    // Its own writes only move the position.
+    let tail = Tail { after: 7, upto: 9, frames: vec![frame(OTHER, 1, 9)], ..Tail::default() };
+    assert!(matches!(messages(&pair.relay.handle(0, Input::Tail(tail)))[..], [Message::Batch(_)]));
+    let echo = Live { echo: true, ..live(9, 10) };
+    assert_eq!(
+        messages(&pair.relay.handle(0, Input::Live(echo))),
+        [Pos { after: 9, upto: 10, parts: 0 }.into()]
+    );
+}
+
+#[test]
+fn a_reader_that_never_takes_anything_is_let_go() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let live = |after| Live { after, upto: after + 1, bytes: Some(1 << 20), echo: false };
+    assert_eq!(pair.relay.handle(0, Input::Live(live(5))), [Output::SendLive]);
+    assert_eq!(pair.relay.handle(0, Input::Live(live(6))), []);
+    for second in 1..60 {
+        let pong = codec::encode(&Pong { nonce: 1 }.into());
+        pair.relay.handle(second * 1000, Input::Message(&pong));
+        pair.relay.handle(second * 1000, Input::Tick);
+    }
+    assert_eq!(fault(&pair.relay.handle(60_000, Input::Tick)), Code::SLOW);
+}
+
+#[test]
+fn gaps_in_what_arrives_end_the_connection() {
+    let batch = |after, upto, part| {
+        let (frames, claims, chains) = Default::default();
+        Batch { after, upto, part, frames, claims, chains, more: false }
+    };
+    let fails = |message: Message| {
+        let mut pair = Pair::new();
+        pair.shake_hands();
+        assert_eq!(fault(&pair.say_to_client(message)), Code::LOST);
+    };
+    fails(batch(6, 7, 0).into());
+    fails(batch(0, 0, 2).into());
+    fails(Pos { after: 6, upto: 7, parts: 0 }.into());
+    fails(Pos { after: 5, upto: 7, parts: 1 }.into());
+    fails(Ping { nonce: 1, pos: 6, parts: 0 }.into());
+    fails(Ping { nonce: 1, pos: 5, parts: 1 }.into());
+    // What was had already is passed over.
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    assert_eq!(pair.say_to_client(batch(4, 5, 0)), []);
+    let applied = pair.say_to_client(batch(5, 6, 0));
+    let [Output::Apply(Apply { id: 1, cut: true, cursor: Some(cursor), .. })] = &applied[..] else {
+        panic!()
+    };
+    assert_eq!(*cursor, Cursor { epoch: EPOCH, pos: 6 });
+    assert!(matches!(messages(&pair.client.handle(0, Input::Applied(1)))[..], [Message::Credit(_)]));
+}
+
+#[test]
+fn a_reader_may_not_push() {
+    let mut pair = Pair::new();
+    pair.admission.permissions = READ;
+    (pair.local.head, pair.local.held.whole) = (head(1), versions(SITE, 1, 1));
+    let (client, _) = pair.shake_hands();
+    assert!(!client.iter().any(|output| matches!(output, Output::Read(_))), "the client knows");
+    let (claims, chains) = Default::default();
+    let push = Push { id: 1, frames: vec![frame(SITE, 1, 1)], claims, chains, more: false };
+    let relay = messages(&pair.relay.handle(0, Input::Message(&codec::encode(&push.into()))));
+    let [Message::Ack(ack)] = &relay[..] else { panic!() };
+    assert_eq!(ack.rejected, [Rejected { site: SITE, site_version: 1, code: Code::READ_ONLY }]);
+}
+
+#[test]
+fn chunks_that_the_acceptor_lost_are_sent_once_more() {
+    let mut pair = Pair::new();
+    (pair.local.head, pair.local.held.whole) = (head(1), versions(SITE, 1, 1));
+    pair.shake_hands();
+    for round in 1..=2u64 {
+        let pushed = pair
+            .client
+            .handle(0, Input::Parcel(Parcel { frames: vec![frame(SITE, 1, 9)], ..Parcel::default() }));
+        assert_eq!(messages(&pushed).len(), 1);
+        let ack = Ack { id: round, pos: 0, held: VersionVector::default(), rejected: vec![] };
+        let client = pair.say_to_client(ack);
+        match round {
+            1 => assert!(matches!(client[..], [Output::Event(Event::Incomplete(..)), Output::Read(_)])),
+            _ => assert!(matches!(
+                events(&client)[..],
+                [Event::Rejected(Rejected { code: Code::INCOMPLETE, .. })]
+            )),
+        }
+    }
+}
+
+#[test]
+fn floods_are_refused_and_presence_is_dropped() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let presence = Presence { site: SITE, topic: "t".into(), count: 1, ttl_ms: 1000, data: Blob::default() };
+    let presence = codec::encode(&presence.into());
+    let taken = (0..300).filter(|_| !pair.relay.handle(0, Input::Message(&presence)).is_empty()).count();
+    assert_eq!(taken, 100);
+    let pong = codec::encode(&Pong { nonce: 1 }.into());
+    let last =
+        (0..2000).map(|_| pair.relay.handle(0, Input::Message(&pong))).find(|outputs| !outputs.is_empty());
+    assert_eq!(fault(&last.unwrap()), Code::RATE);
+}

@@ -1,0 +1,202 @@
+//! Changes for tables and columns this replica does not have yet: kept, forwarded, and applied when they appear.
+
+use crsql_tests::exchange::NINE;
+use crsql_tests::{NO_ROWS, Site, assert_converged, assert_same_tables, pull, site, sync};
+
+const NEW: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, z DEFAULT 'dz'); CRR t;
+    CREATE TABLE later (id TEXT PRIMARY KEY NOT NULL, v); CRR later";
+const OLD: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x); CRR t";
+
+fn upgrade(s: &Site) {
+    s.exec(
+        "SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN z DEFAULT 'dz'; SELECT crsql_commit_alter('t');
+         CREATE TABLE later (id TEXT PRIMARY KEY NOT NULL, v); CRR later",
+    );
+}
+
+#[test]
+fn changes_of_an_unknown_table_wait_for_the_table() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO later VALUES ('k', 'v'), ('l', 'w'); DELETE FROM later WHERE id = 'l'");
+    let report = pull(&old, &new);
+    assert_eq!(report.parked, 2, "the cell of k and the delete of l");
+    assert_eq!(
+        old.rows(r#"SELECT "table", cid, val, cl FROM crsql_parked ORDER BY pk"#),
+        ["'later'|'v'|'v'|1", "'later'|'-1'|NULL|2"]
+    );
+    assert!(old.text("SELECT reason FROM crsql_parked LIMIT 1").contains("later"));
+    upgrade(&old);
+    assert_eq!(old.rows("SELECT * FROM later"), ["'k'|'v'"]);
+    assert_eq!(old.rows("SELECT * FROM crsql_parked"), NO_ROWS);
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn changes_of_an_unknown_column_wait_for_the_column() {
+    for alter in [
+        "SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN z DEFAULT 'dz'; SELECT crsql_commit_alter('t')",
+        "ALTER TABLE t ADD COLUMN z DEFAULT 'dz'",
+    ] {
+        let (new, old) = (site(NEW), site(OLD));
+        new.exec("INSERT INTO t VALUES (1, 'x', 'z'), (2, 'x', 'z'); UPDATE t SET z = 'newer' WHERE id = 2");
+        pull(&old, &new);
+        assert_eq!(old.rows("SELECT * FROM t ORDER BY id"), ["1|'x'", "2|'x'"]);
+        assert_eq!(old.rows("SELECT cid, val FROM crsql_parked ORDER BY pk"), ["'z'|'z'", "'z'|'newer'"]);
+        old.exec(alter);
+        old.exec("INSERT INTO t (id, x) VALUES (3, 'any write makes us look')");
+        assert_eq!(old.rows("SELECT id, z FROM t ORDER BY id"), ["1|'z'", "2|'newer'", "3|'dz'"], "{alter}");
+        assert_eq!(old.rows("SELECT * FROM crsql_parked"), NO_ROWS);
+        pull(&new, &old);
+        assert_converged(&[&new, &old]);
+    }
+}
+
+#[test]
+fn parked_changes_are_forwarded() {
+    let (new, old, third) = (site(NEW), site(OLD), site(NEW));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z'); INSERT INTO later VALUES ('k', 'v')");
+    pull(&old, &new);
+    pull(&third, &old);
+    assert_converged(&[&new, &third]);
+    assert_eq!(third.version_vector(), new.version_vector());
+}
+
+#[test]
+fn parked_changes_are_forwarded_by_the_raw_recipes_too() {
+    let (new, old, third) = (site(NEW), site(OLD), site(NEW));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z'); INSERT INTO later VALUES ('k', 'v')");
+    old.merge(&new.changes());
+    assert_eq!(old.int("SELECT count(*) FROM crsql_parked"), 2);
+    third.merge(&old.changes());
+    assert_converged(&[&new, &third]);
+    let fourth = site(NEW);
+    fourth.merge(&old.values(&format!("SELECT {NINE} FROM crsql_changes")));
+    assert_same_tables(&["t", "later"], &[&new, &fourth]);
+}
+
+#[test]
+fn the_digest_counts_what_is_parked() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z'); INSERT INTO later VALUES ('k', 'v')");
+    pull(&old, &new);
+    assert_eq!(old.digest(), new.digest(), "both hold the same facts");
+}
+
+#[test]
+fn parked_changes_are_superseded_in_the_same_order_as_any() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO later VALUES ('k', 1)");
+    let first = new.changeset();
+    new.exec("UPDATE later SET v = 2; UPDATE later SET v = 3");
+    let last = new.changeset();
+    old.apply(&last);
+    old.apply(&first);
+    assert_eq!(old.rows("SELECT val, col_version FROM crsql_parked"), ["3|3"]);
+    new.exec("DELETE FROM later");
+    pull(&old, &new);
+    old.apply(&last);
+    assert_eq!(old.rows("SELECT cid, cl FROM crsql_parked"), ["'-1'|2"]);
+    upgrade(&old);
+    assert_eq!(old.rows("SELECT * FROM later"), NO_ROWS);
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn deleting_or_replacing_a_row_drops_what_is_parked_for_it() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z'), (2, 'x', 'z')");
+    pull(&old, &new);
+    old.exec("DELETE FROM t WHERE id = 1; REPLACE INTO t VALUES (2, 'replaced')");
+    assert_eq!(old.rows("SELECT * FROM crsql_parked"), NO_ROWS);
+    upgrade(&old);
+    assert_eq!(old.rows("SELECT * FROM t"), ["2|'replaced'|'dz'"]);
+    sync(&new, &old);
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn a_row_known_only_by_a_parked_column_exists() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    old.merge(&new.changes_where("cid = 'z'"));
+    let known = old.rows("SELECT * FROM t");
+    assert!(known == ["1|NULL"] || known == NO_ROWS, "{known:?}");
+    upgrade(&old);
+    old.merge(&new.changes());
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn writes_on_an_old_replica_meet_writes_to_the_new_column() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    pull(&old, &new);
+    old.exec("UPDATE t SET x = 'old writes'; INSERT INTO t VALUES (2, 'old inserts')");
+    new.exec("UPDATE t SET z = 'new writes'");
+    sync(&new, &old);
+    assert_eq!(
+        new.rows("SELECT * FROM t ORDER BY id"),
+        ["1|'old writes'|'new writes'", "2|'old inserts'|'dz'"]
+    );
+    upgrade(&old);
+    sync(&new, &old);
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn adding_a_column_with_a_default_emits_nothing() {
+    let old = site(OLD);
+    old.exec("INSERT INTO t VALUES (1, 'x'), (2, 'x')");
+    let before = (old.clocks(), old.db_version(), old.digest());
+    old.exec("SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN z DEFAULT 'dz'; SELECT crsql_commit_alter('t')");
+    assert_eq!((old.clocks(), old.db_version(), old.digest()), before);
+    old.exec("ALTER TABLE t ADD COLUMN w");
+    assert_eq!((old.clocks(), old.db_version(), old.digest()), before);
+}
+
+#[test]
+fn parked_changes_survive_closing_and_a_crash_of_the_connection() {
+    let dir = crsql_tests::TempDir::new();
+    let new = site(NEW);
+    new.exec("INSERT INTO later VALUES ('k', 'v')");
+    let old = Site::open(dir.join("old.db"));
+    old.exec(OLD);
+    pull(&old, &new);
+    drop(old);
+    let old = Site::open(dir.join("old.db"));
+    assert_eq!(old.int("SELECT count(*) FROM crsql_parked"), 1);
+    upgrade(&old);
+    assert_converged(&[&new, &old]);
+}
+
+#[test]
+fn the_case_of_a_table_or_column_name_does_not_park_it() {
+    let (a, b) = (
+        site("CREATE TABLE Todo (Id INTEGER PRIMARY KEY NOT NULL, Title TEXT); SELECT crsql_as_crr('Todo')"),
+        site("CREATE TABLE Todo (Id INTEGER PRIMARY KEY NOT NULL, Title TEXT); SELECT crsql_as_crr('todo')"),
+    );
+    a.exec("INSERT INTO TODO VALUES (1, 'x')");
+    b.exec("INSERT INTO todo VALUES (2, 'y')");
+    sync(&a, &b);
+    assert_eq!(a.rows("SELECT id FROM todo ORDER BY id"), ["1", "2"]);
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_key_of_another_arity_is_parked_or_refused_but_stops_nothing() {
+    let a = site(
+        "CREATE TABLE t (id INTEGER NOT NULL, part INTEGER NOT NULL, x, PRIMARY KEY (id, part)); CRR t;
+                  CREATE TABLE u (id INTEGER PRIMARY KEY NOT NULL, x); CRR u",
+    );
+    let b = site(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x); CRR t;
+                  CREATE TABLE u (id INTEGER PRIMARY KEY NOT NULL, x); CRR u",
+    );
+    a.exec("INSERT INTO t VALUES (1, 2, 'two parts'); INSERT INTO u VALUES (1, 'fine')");
+    let report = b.try_apply(&a.changeset()).unwrap();
+    assert_eq!(report.parked + report.refused.len() as i64, 1);
+    assert_eq!(b.rows("SELECT * FROM t"), NO_ROWS);
+    assert_eq!(b.rows("SELECT * FROM u"), ["1|'fine'"]);
+    b.exec("INSERT INTO t VALUES (5, 'tracked')");
+    assert_eq!(b.int("SELECT count(*) FROM crsql_changes WHERE site_id = crsql_site_id()"), 1);
+}
