@@ -197,6 +197,9 @@ pub struct Tail {
     pub claims: VersionVector,
     /// Their chains.
     pub chains: Vec<ChainAt>,
+    /// Whether the next entry belongs to the same cut as the last one here: deltas that hold only together with the
+    /// claims at the end of their cut. Nothing else is sent before the cut is closed.
+    pub more: bool,
 }
 
 /// Something to apply.

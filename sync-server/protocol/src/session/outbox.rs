@@ -97,7 +97,7 @@ impl Outbox {
             self.to_send.sent(frame);
         }
         self.to_send.remove(&parcel.claims);
-        if parcel.is_last() || self.to_send == asked {
+        if parcel.is_last() || (self.to_send == asked && !parcel.goes_on()) {
             self.to_send.forget(&asked);
         }
         // Nothing follows, whatever the store thinks: close the cut, or its claims would wait for ever.
@@ -162,6 +162,12 @@ impl Parcel {
     /// an answer that leaves all of it open, or a faulty store would be read for ever.
     pub(super) fn is_last(&self) -> bool {
         !self.more || (self.frames.is_empty() && self.claims.is_empty())
+    }
+
+    /// Whether it is a part of a delta, which answers what was asked only with the claims at its end. Each part costs
+    /// window or credit, so this cannot go on for ever.
+    pub(super) fn goes_on(&self) -> bool {
+        self.more && self.frames.iter().any(Frame::is_delta)
     }
 
     /// Cut into messages of about `bytes`. Claims come with the last, because they hold only after all frames. An
