@@ -107,7 +107,7 @@ settings! {
     /// Bytes of pushes that may wait for the journal, over all connections
     journal_queue: Size = "256MiB",
     /// How long an unused room stays in memory
-    room_idle: Span = "60s",
+    room_idle: Span = "1m",
     /// Room databases kept open
     open_rooms: usize = "1000",
     /// Journal bytes of a room from which on a newcomer gets a snapshot
@@ -157,7 +157,7 @@ settings! {
     /// Presence messages per second from one connection
     presence_per_second: u64 = "20",
     /// New sites per hour from one connection
-    new_sites_per_hour: u64 = "10",
+    new_sites_per_hour: usize = "10",
     /// Sites of one room
     sites_per_room: usize = "65536",
     /// Journal bytes of one room; 0: no limit
@@ -177,5 +177,5 @@ settings! {
     /// Silence after which a connection is closed
     dead: Span = "45s",
     /// How long a reader may take nothing while there is something to send
-    credit_timeout: Span = "60s",
+    credit_timeout: Span = "1m",
 }

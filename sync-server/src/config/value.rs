@@ -143,7 +143,7 @@ fn with_unit(text: &str, units: &[(&str, u64)], bare: Option<u64>) -> Option<u64
 }
 
 fn shown(value: u64, units: &[(&str, u64)]) -> String {
-    let fits = units.iter().filter(|(_, factor)| value > 0 && value % factor == 0);
+    let fits = units.iter().filter(|(_, factor)| value > 0 && value.is_multiple_of(*factor));
     match fits.max_by_key(|(_, factor)| *factor) {
         Some((unit, factor)) => format!("{}{unit}", value / factor),
         None => "0".into(),

@@ -205,7 +205,8 @@ pub struct Tail {
 /// Something to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apply {
-    /// For [`Input::Applied`].
+    /// For [`Input::Applied`]. What has to wait for the end of its cut counts as applied once it is put aside: a
+    /// cut may be larger than the window.
     pub id: u64,
     /// Frames: record each in the ledger, store chunks, apply versions that became whole.
     pub frames: Vec<Frame>,
