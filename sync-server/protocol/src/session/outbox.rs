@@ -81,7 +81,8 @@ impl Outbox {
             return;
         }
         let bytes = self.window - self.flight_bytes;
-        if !self.rows.is_empty() {
+        // Not into the middle of a delta: its cut would end before its claims.
+        if !self.rows.is_empty() && !self.cut_open {
             self.asked = Some(Needs::default());
             link.emit(Output::Read(Read::Rows { ranges: std::mem::take(&mut self.rows), bytes }));
         } else if !self.to_send.is_empty() {
@@ -97,7 +98,7 @@ impl Outbox {
             self.to_send.sent(frame);
         }
         self.to_send.remove(&parcel.claims);
-        if parcel.is_last() || (self.to_send == asked && !parcel.goes_on()) {
+        if parcel.is_last() || (self.to_send == asked && !parcel.is_delta_part()) {
             self.to_send.forget(&asked);
         }
         // Nothing follows, whatever the store thinks: close the cut, or its claims would wait for ever.
@@ -164,9 +165,8 @@ impl Parcel {
         !self.more || (self.frames.is_empty() && self.claims.is_empty())
     }
 
-    /// Whether it is a part of a delta, which answers what was asked only with the claims at its end. Each part costs
-    /// window or credit, so this cannot go on for ever.
-    pub(super) fn goes_on(&self) -> bool {
+    /// Whether it is a part of a delta that goes on: the claims that answer the needs come with its last part.
+    pub(super) fn is_delta_part(&self) -> bool {
         self.more && self.frames.iter().any(Frame::is_delta)
     }
 
