@@ -93,9 +93,11 @@ async fn serve(stream: TcpStream, from: SocketAddr, policy: Policy, commands: mp
 
 #[expect(clippy::result_large_err, reason = "the library's signature")]
 fn agree(request: &Request, mut response: Response) -> std::result::Result<Response, ErrorResponse> {
-    let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL).iter().flat_map(|value| {
-        value.to_str().unwrap_or_default().split(',').map(str::trim)
-    });
+    let offered = request
+        .headers()
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or_default().split(',').map(str::trim));
     // A browser on some page could reach a loopback address too; peers are no browsers.
     let is_browser = request.headers().contains_key("origin");
     if is_browser || !offered.into_iter().any(|protocol| protocol == SUBPROTOCOL) {

@@ -123,7 +123,8 @@ impl Client {
             .spawn(move || Engine::run(engine, told))
             .map_err(|error| Error::Io("cannot start a thread".into(), error))?;
         opened.await.map_err(|_| Error::Stopped)??;
-        let mut client = Client { commands, status, events, tasks: Vec::new(), address: None, _watcher: None };
+        let mut client =
+            Client { commands, status, events, tasks: Vec::new(), address: None, _watcher: None };
         if config.watch {
             client._watcher = Some(watch::Watcher::new(&path, client.commands.clone()));
         }

@@ -89,11 +89,9 @@ impl fmt::Display for LinkStatus {
         match self.phase {
             Phase::Waiting { ms } => write!(f, "waiting {:.1} s", ms as f64 / 1000.0),
             Phase::Connecting => write!(f, "connecting"),
-            Phase::CatchingUp { done, total } => write!(
-                f,
-                "catching up {done}/{total} transactions, {:.1} MB",
-                self.received as f64 / 1e6
-            ),
+            Phase::CatchingUp { done, total } => {
+                write!(f, "catching up {done}/{total} transactions, {:.1} MB", self.received as f64 / 1e6)
+            }
             Phase::Live { flushed: true } => write!(f, "in sync"),
             Phase::Live { flushed: false } => write!(f, "sending"),
         }?;

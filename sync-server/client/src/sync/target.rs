@@ -119,7 +119,8 @@ fn delay_ms(attempt: u32, ended: &Ended) -> u64 {
     if let Some((ms, _)) = ended.goaway {
         return ms.min(DELAY_MS_MAX);
     }
-    let refused = [Code::UNAUTHORIZED, Code::FORBIDDEN, Code::NO_ROOM, Code::VERSION, Code::TIE_BREAK, Code::SCHEMA];
+    let refused =
+        [Code::UNAUTHORIZED, Code::FORBIDDEN, Code::NO_ROOM, Code::VERSION, Code::TIE_BREAK, Code::SCHEMA];
     let is_refused = ended.fault.as_ref().is_some_and(|fault| refused.contains(&fault.code));
     let doublings = if is_refused { 6 } else { attempt.min(7) };
     let longest = (DELAY_MS << doublings).min(DELAY_MS_MAX);
@@ -127,7 +128,12 @@ fn delay_ms(attempt: u32, ended: &Ended) -> u64 {
     advised + fastrand::u64(0..=longest)
 }
 
-async fn connect(index: usize, target: &Target, address: &Address, commands: &mpsc::Sender<Command>) -> Ended {
+async fn connect(
+    index: usize,
+    target: &Target,
+    address: &Address,
+    commands: &mpsc::Sender<Command>,
+) -> Ended {
     let failed = |error: String| Ended { error: Some(error), ..Ended::default() };
     let token = match &target.token {
         Token::None => None,
