@@ -109,7 +109,8 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
             None => {
                 let reason = format!("table {name:?} has no replicated column {cid:?} here");
                 if key.len() == table.key_columns.len() {
-                    // The row's incarnation begins all the same.
+                    // The row's incarnation begins all the same, after what came before in this statement.
+                    flush(state)?;
                     let clock = RowClock { cl: clocks.cl, groups: SmallVec::new() };
                     let _mute = state.mute();
                     merge::hold(state, &table, pk, &Incoming { key: &key, clock, values: &[] })?;

@@ -382,7 +382,7 @@ impl Store {
         has_parked: bool,
         is_last: bool,
     ) -> Result<()> {
-        if ops.is_empty() && completed.is_empty() && self.spilled.is_none() {
+        if ops.is_empty() && completed.is_empty() && !has_parked && self.spilled.is_none() {
             return Ok(());
         }
         if !self.refresh()? {
@@ -433,8 +433,10 @@ impl Store {
             }
             return Ok(());
         }
-        let has_local =
-            ops.pending().iter().any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget));
+        let has_local = ops
+            .pending()
+            .iter()
+            .any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget | Kind::Raise));
         let rows = ops.rows();
         if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
             let next = Tail {

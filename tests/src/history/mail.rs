@@ -4,7 +4,7 @@ use super::twin::{Twin, change_of};
 use crate::Rng;
 use crate::exchange::{ChangeRow, NINE, TEN};
 use crsql_core::replica::Delta;
-use crsql_core::version_vector::VersionVector;
+use crsql_core::version_vector::{Limits, VersionVector};
 use std::collections::BTreeSet;
 
 /// A message, as the replica reads it and as its model does.
@@ -44,10 +44,14 @@ impl Mail {
         }
     }
 
-    /// All that `from` has and `to` lacks now.
+    /// All that `from` has and `to` lacks now. The model is told what its replica is told: a replica may hold more
+    /// versions than its model, by a claim that the model did not get, and when it goes back to a backup before the
+    /// delta arrives, that difference is no longer one of claims alone.
     pub fn delta(from: &Twin, to: &Twin) -> Mail {
-        let blob = from.site.changeset_for(&to.site.version_vector());
-        let delta = from.model.delta(to.model.held());
+        let held = to.site.version_vector();
+        let blob = from.site.changeset_for(&held);
+        let held = VersionVector::decode(&held, &Limits::default()).expect("a version vector");
+        let delta = from.model.delta(&held);
         Mail::Changeset { blob, delta, same: false }
     }
 
