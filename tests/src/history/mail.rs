@@ -65,9 +65,15 @@ impl Mail {
         positions.push((0, 0));
         let (position, model_position) = *rng.pick(&positions);
         let blob = from.site.changeset_since(position);
-        let changes =
-            from.model.changes_since(model_position.into()).into_iter().map(|stamped| stamped.change);
-        let delta = Delta { changes: changes.collect(), claims: VersionVector::default() };
+        let changes = if from.complete {
+            let since = from.model.changes_since(model_position.into());
+            since.into_iter().map(|stamped| stamped.change).collect()
+        } else {
+            // It took parked changes a second time, so its positions are not its model's.
+            let sql = format!("SELECT {TEN} FROM crsql_changes WHERE db_version > {position}");
+            from.site.values(&sql).iter().map(change_of).collect()
+        };
+        let delta = Delta { changes, claims: VersionVector::default() };
         Mail::Changeset { blob, delta, same: from.complete }
     }
 
