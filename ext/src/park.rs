@@ -343,6 +343,10 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
             })
         }
         _ => {
+            for change in &loose {
+                let site = state.store.borrow_mut().sites.ordinal(state.db, &change.stamp.site)?;
+                state.mark_loose(site, change.stamp.version)?;
+            }
             let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
             changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
         }
