@@ -51,7 +51,7 @@ impl Twin {
 
 impl Twin {
     /// Whether a plain ALTER has not been noticed yet: what waits for its column is taken with the next write.
-    fn has_unseen_column(&self) -> bool {
+    pub(super) fn has_unseen_column(&self) -> bool {
         let parked = "SELECT count(*) FROM crsql_parked WHERE \"table\" = 't' AND cid = 'z' AND reason LIKE '%no replicated column%'";
         self.model.schema("t").is_some_and(|schema| schema.has_column("z")) && self.site.int(parked) > 0
     }

@@ -91,11 +91,13 @@ impl Mail {
         match self {
             Mail::Changeset { blob, delta, same } => {
                 let before = to.site.clocks();
+                // What waits for a column that came by a plain ALTER is taken together with the changeset.
+                let same = *same && !to.has_unseen_column();
                 let report = to.site.apply(blob);
                 let applied = to.model.apply(delta);
                 assert!(applied.refused.is_empty(), "{:?}", applied.refused);
                 let counts = (report.applied as usize, report.parked as usize);
-                if *same && counts != (applied.won, applied.parked) {
+                if same && counts != (applied.won, applied.parked) {
                     to.compare("after a changeset");
                     panic!(
                         "crsql_apply reported {report:?}, but {} changes won and {} were parked\nbefore: {before:#?}\nthe changeset: {:#?}",
