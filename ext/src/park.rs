@@ -254,6 +254,32 @@ pub fn retry(state: &State) -> Result<()> {
     Ok(())
 }
 
+/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// the row as it is.
+pub fn take_for_new_columns(state: &State) -> Result<()> {
+    if state.db.has_busy_writer() || !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
+        return Ok(());
+    }
+    let mut names: Vec<String> = Vec::new();
+    {
+        let mut select = state.db.prepare("SELECT DISTINCT table_name FROM main.__crsql_parked")?;
+        while select.step()? {
+            names.push(select.column_str(0)?.to_owned());
+        }
+    }
+    let mut is_new = false;
+    for name in names {
+        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+    }
+    if !is_new {
+        return Ok(());
+    }
+    crate::alter::atomically(state, || {
+        crate::capture::enlist(state)?;
+        retry(state)
+    })
+}
+
 /// Before a commit that wrote rows: drops what is parked of rows that have begun another incarnation, and lets
 /// local writes dominate what is parked of theirs, since that, too, was seen here.
 pub fn sweep(state: &State) -> Result<()> {

@@ -175,8 +175,15 @@ impl State {
             || self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
-        if !is_busy && self.check_schema().is_err() {
+        if is_busy {
+            return;
+        }
+        let known = self.schema_version.get();
+        if self.check_schema().is_err() {
             self.suspect_schema();
+        } else if self.schema_version.get() != known {
+            // What fails here is tried again when the transaction commits.
+            crate::park::take_for_new_columns(self).ok();
         }
     }
 
