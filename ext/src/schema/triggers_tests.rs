@@ -14,10 +14,9 @@ use super::names::{column_names_in, key_names_in, table_id_in};
 use super::support::{database, db, table};
 use super::table::TableInfo;
 use super::triggers::{CaptureIds, Trigger, alter_triggers, capture_triggers, is_capture_trigger};
-use crate::capture::{WRITTEN_SCHEMA, take_arguments};
 use crate::sqlite::{
     Access, Args, Flags, IndexInfo, Module, OnConflict, Output, Result, Risk, RowChange, VtabConfig,
-    register_function, register_module,
+    register_aggregate, register_function, register_module,
 };
 
 /// Value columns get ids that are not their positions.
@@ -78,8 +77,20 @@ impl Watched {
             .unwrap();
         }
         register_module::<Capture>(db(&connection), c"crsql_capture", &calls).unwrap();
-        register_module::<Reading<false>>(db(&connection), c"crsql_capture_update", &calls).unwrap();
-        register_module::<Reading<true>>(db(&connection), c"crsql_capture_delete", &calls).unwrap();
+        register_module::<Ahead>(db(&connection), c"crsql_capture_ahead", &calls).unwrap();
+        for (aggregate, short) in [(c"crsql_capture_update", "update"), (c"crsql_capture_delete", "delete")] {
+            register_aggregate(
+                db(&connection),
+                aggregate,
+                Flags::INNOCUOUS,
+                &calls,
+                move |calls: &Calls, args| {
+                    calls.push(short, args);
+                    Ok(())
+                },
+            )
+            .unwrap();
+        }
         let watched = Watched { connection, calls };
         watched.install(&capture_triggers(&watched.table(name), &ids(&watched.table(name))));
         watched
@@ -175,31 +186,30 @@ impl Module for Capture {
     }
 }
 
-/// Stands in for the tables that update and delete triggers read.
-struct Reading<const IS_DELETE: bool>(Rc<Calls>);
+/// Stands in for the table that update and delete triggers name.
+struct Ahead;
 
-impl<const IS_DELETE: bool> Module for Reading<IS_DELETE> {
+impl Module for Ahead {
     type State = Calls;
     type Cursor = ();
 
-    const SCHEMA: &'static CStr = WRITTEN_SCHEMA;
+    const SCHEMA: &'static CStr = c"CREATE TABLE x (never)";
 
-    fn connect(calls: &Rc<Calls>, config: &VtabConfig) -> Result<Self> {
+    fn connect(_: &Rc<Calls>, config: &VtabConfig) -> Result<Self> {
         config.set_risk(Risk::Innocuous)?;
-        Ok(Reading(Rc::clone(calls)))
+        Ok(Ahead)
     }
 
-    fn best_index(&self, index: &mut IndexInfo<'_>) -> Result<bool> {
-        take_arguments(index)
+    fn best_index(&self, _: &mut IndexInfo<'_>) -> Result<bool> {
+        Ok(true)
     }
 
     fn open(&self) -> Result<()> {
         Ok(())
     }
 
-    fn filter(&self, (): &mut (), _: i32, _: &str, args: Args<'_>) -> Result<()> {
-        self.0.push(if IS_DELETE { "delete" } else { "update" }, &args);
-        Ok(())
+    fn filter(&self, (): &mut (), _: i32, _: &str, _: Args<'_>) -> Result<()> {
+        panic!("the table is never read")
     }
 
     fn next(&self, (): &mut ()) -> Result<()> {
@@ -229,12 +239,14 @@ fn the_sql_for_an_integer_key() {
          WHEN crsql_capture_insert(1, NEW.\"id\")\n\
          BEGIN SELECT 1 FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_delete\" AFTER DELETE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_delete(1, OLD.\"id\"); END",
+         BEGIN SELECT crsql_capture_delete(1, OLD.\"id\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_key\" AFTER UPDATE OF \"id\", _rowid_, rowid, oid ON \"t\"\n\
          WHEN crsql_capture_key(1, 1, NEW.\"id\", OLD.\"id\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_update_0\" AFTER UPDATE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_update(1, NEW.\"id\", 11, NEW.\"a\", OLD.\"a\", 12, NEW.\"b\"\"b\", OLD.\"b\"\"b\"); END",
+         BEGIN SELECT crsql_capture_update(1, NEW.\"id\", 11, NEW.\"a\", OLD.\"a\", 12, NEW.\"b\"\"b\", OLD.\"b\"\"b\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
         ]
     );
     assert_eq!(capture_triggers(&t, &ids(&t))[0].drop(), "DROP TRIGGER IF EXISTS main.\"__crsql_1_insert\"");
@@ -253,7 +265,8 @@ fn the_guards_of_a_rowid_table() {
          WHEN crsql_capture_insert(1, NEW._rowid_, NEW.\"k\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_delete\" AFTER DELETE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_delete(1, OLD._rowid_, OLD.\"k\"); END",
+         BEGIN SELECT crsql_capture_delete(1, OLD._rowid_, OLD.\"k\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_key\" AFTER UPDATE OF \"k\", _rowid_, oid ON \"t\"\n\
          WHEN crsql_capture_key(1, 2, NEW._rowid_, NEW.\"k\", OLD._rowid_, OLD.\"k\")\n\
          BEGIN DELETE FROM crsql_capture; END",
@@ -293,7 +306,8 @@ fn the_sql_of_a_without_rowid_table_with_a_composite_key() {
          WHEN crsql_capture_key(1, 2, NEW.\"b\", NEW.\"a\", OLD.\"b\", OLD.\"a\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_update_0\" AFTER UPDATE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_update(1, NEW.\"b\", NEW.\"a\", 11, NEW.\"v\", OLD.\"v\"); END",
+         BEGIN SELECT crsql_capture_update(1, NEW.\"b\", NEW.\"a\", 11, NEW.\"v\", OLD.\"v\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_insert_guard\" BEFORE INSERT ON \"t\"\n\
          BEGIN INSERT OR IGNORE INTO crsql_capture(op, a, b) VALUES (1, NEW.\"b\", NEW.\"a\"); END",
             "CREATE TRIGGER main.\"__crsql_1_update_guard\" BEFORE UPDATE OF \"b\", \"a\" ON \"t\"\nBEGIN\n  \

@@ -74,6 +74,12 @@ impl Columns {
         }
     }
 
+    /// True when these are the slots below 64 whose bits are set, and no others.
+    #[inline]
+    pub fn is_bits(&self, bits: u64) -> bool {
+        matches!(self.0[..], [word] if word == bits)
+    }
+
     /// The number of slots.
     #[inline]
     pub fn len(&self) -> u32 {

@@ -69,7 +69,8 @@ fn register_static(database: &Database) -> Result<()> {
 
 /// Triggers that are never true, so that they read no column and run no statement.
 fn idle_triggers() -> String {
-    let trigger = |event| format!("CREATE TRIGGER idle_{event} AFTER {event} ON t WHEN 0 BEGIN SELECT 1; END;");
+    let trigger =
+        |event| format!("CREATE TRIGGER idle_{event} AFTER {event} ON t WHEN 0 BEGIN SELECT 1; END;");
     ["INSERT", "UPDATE", "DELETE"].map(trigger).concat()
 }
 
