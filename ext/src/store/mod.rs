@@ -40,6 +40,8 @@ use tables::Statements;
 
 /// Transactions of at most this many rows go to the log.
 const LOG_ROWS_MAX: u64 = 256;
+/// The same for transactions whose rows lie here and there: segments take one row with as much work as a run.
+const LOG_SCATTERED_MAX: u64 = 2048;
 /// The log is folded into segments when it holds more rows than this.
 const FOLD_ROWS: u64 = 8192;
 
@@ -436,7 +438,9 @@ impl Store {
         let has_local =
             ops.pending().iter().any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget));
         let rows = ops.rows();
-        if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
+        let is_scattered = ops.pending().len() as u64 * 2 > rows;
+        let log_max = if is_scattered { LOG_SCATTERED_MAX } else { LOG_ROWS_MAX };
+        if is_last && self.spilled.is_none() && rows <= log_max {
             let next = Tail {
                 db_version: tail.db_version + 1,
                 version: tail.version.max(self.raised) + u64::from(has_local),

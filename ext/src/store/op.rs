@@ -121,7 +121,7 @@ impl Ops {
     /// Keeps a column set and tells its index; sets are few.
     #[inline]
     pub fn intern(&mut self, set: &Columns) -> u32 {
-        match self.sets.iter().rposition(|known| known.same(set)) {
+        match self.sets.iter().rposition(|known| known == set) {
             Some(index) => index as u32,
             None => {
                 self.sets.push(set.clone());
