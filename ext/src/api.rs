@@ -110,8 +110,17 @@ fn site_id(state: &State, call: &mut Call<'_>) -> Result<()> {
 }
 
 fn new_site(state: &State, call: &mut Call<'_>) -> Result<()> {
-    call.expect_args("crsql_new_site", 0..=0, "no arguments")?;
-    call.set_blob(&crate::site::new_site(state)?.0);
+    const NAME: &str = "crsql_new_site";
+    call.expect_args(NAME, 0..=1, "no arguments, or 1: the last version to leave to the old identity")?;
+    let site = if call.arg_count() == 0 {
+        crate::site::new_site(state)?
+    } else {
+        let keep = call.integer(NAME, 0)?;
+        let keep = u64::try_from(keep)
+            .map_err(|_| Error::refused(format_args!("{NAME}: a version is never negative, not {keep}")))?;
+        crate::reissue::reissue(state, keep)?
+    };
+    call.set_blob(&site.0);
     Ok(())
 }
 
@@ -129,7 +138,12 @@ fn next_db_version(state: &State, call: &mut Call<'_>) -> Result<()> {
 
 fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_changeset";
-    call.expect_args(NAME, 0..=2, "at most 2 arguments: since (a db_version or a version vector), compress")?;
+    call.expect_args(
+        NAME,
+        0..=3,
+        "at most 3 arguments: since (a db_version or a version vector), compress, \
+         the db_version from which to look for what the vector lacks",
+    )?;
     let compress = match call.arg(1) {
         ValueRef::Null => Compress::WhereItPays,
         ValueRef::Integer(0) => Compress::No,
@@ -145,18 +159,20 @@ fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     };
     let since = match (call.arg_count(), call.arg(0)) {
         (0, _) => Since::Position(0),
-        (_, ValueRef::Integer(position)) => match u64::try_from(position) {
-            Ok(position) => Since::Position(position),
-            Err(_) => {
-                return Err(Error::refused(format_args!(
-                    "{NAME}: a db_version is never negative, not {position}"
-                )));
-            }
-        },
-        (_, ValueRef::Blob(vector)) => {
-            Since::Vector(VersionVector::decode(vector, &Default::default()).map_err(|e| {
+        (3, ValueRef::Integer(_)) => {
+            return Err(Error::refused(format_args!(
+                "{NAME}: a third argument goes with a version vector, not with a db_version"
+            )));
+        }
+        (_, ValueRef::Integer(position)) => Since::Position(position_of(NAME, position)?),
+        (count, ValueRef::Blob(vector)) => {
+            let vector = VersionVector::decode(vector, &Default::default()).map_err(|e| {
                 Error::refused(format_args!("{NAME}: the argument is no version vector: {e}"))
-            })?)
+            })?;
+            match count {
+                3 => Since::Newer(position_of(NAME, call.integer(NAME, 2)?)?, vector),
+                _ => Since::Vector(vector),
+            }
         }
         (_, _) => {
             call.blob(NAME, 0).map_err(|_| Error::Argument {
@@ -171,6 +187,12 @@ fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     crate::alter::enter(state)?;
     call.set_blob(&crate::changeset::build(state, &since, compress)?);
     Ok(())
+}
+
+fn position_of(function: &str, position: i64) -> Result<u64> {
+    u64::try_from(position).map_err(|_| {
+        Error::refused(format_args!("{function}: a db_version is never negative, not {position}"))
+    })
 }
 
 fn apply(state: &State, call: &mut Call<'_>) -> Result<()> {

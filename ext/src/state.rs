@@ -5,7 +5,7 @@ mod tombstones;
 use crate::capture::{Candidates, Quick};
 use crate::catalog::{Catalog, Table};
 use crate::sqlite::{Db, Error, Result, Statement};
-use crate::store::{Columns, Completed, Kind, Layer, LocalVersion, Mark, Ops, Replay, Store};
+use crate::store::{Columns, Completed, Kind, LOOSE, Layer, LocalVersion, Mark, Ops, Replay, Store};
 use crsql_core::ids::SiteId;
 use crsql_core::merge::TieBreak;
 use std::cell::{Cell, RefCell};
@@ -52,6 +52,8 @@ pub struct State {
     tombstones_of: Cell<Option<(u32, bool)>>,
     began_explicitly: Cell<bool>,
     has_parked: Cell<bool>,
+    /// The last version that was noted as loose in this transaction.
+    last_loose: Cell<(u32, u64)>,
     may_have_parked: Cell<(bool, u32)>,
     is_active: Cell<bool>,
     /// `crsql_changes` is joining the transaction right now.
@@ -112,6 +114,7 @@ impl State {
             tombstones_of: Cell::new(None),
             began_explicitly: Cell::new(false),
             has_parked: Cell::new(false),
+            last_loose: Cell::new((0, 0)),
             may_have_parked: Cell::new((true, u32::MAX)),
             is_active: Cell::new(false),
             is_joining: Cell::new(false),
@@ -328,6 +331,7 @@ impl State {
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
         self.has_parked.set(false);
+        self.last_loose.set((0, 0));
         self.rows_impacted.set(0);
     }
 
@@ -418,7 +422,8 @@ impl State {
         self.ops.borrow_mut().rewind(mark);
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
-        self.completed.borrow_mut().clear();
+        // A mark too many does no harm.
+        self.completed.borrow_mut().retain(|(site, _, _)| site & LOOSE != 0);
         *self.replay.borrow_mut() = Default::default();
         let is_spilled = mark.has_written();
         self.store.borrow_mut().forget_to_savepoint(is_spilled);
@@ -457,6 +462,28 @@ impl State {
     /// Versions that the open transaction holds completely once it commits.
     pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
         self.completed.borrow_mut().extend(completed);
+    }
+
+    /// A change may have come without the rest of its version.
+    #[inline]
+    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version == 0 || self.last_loose.get() == (site, version) {
+            return Ok(());
+        }
+        self.last_loose.set((site, version));
+        if self.store.borrow_mut().holds_version(site, version)? {
+            Ok(())
+        } else {
+            self.mark_loose(site, version)
+        }
+    }
+
+    /// A change takes another apply position than the rest of its version.
+    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
+            self.completed.borrow_mut().push((site | LOOSE, version, version));
+        }
+        Ok(())
     }
 
     /// The apply position that the open transaction will have.
@@ -511,7 +538,7 @@ impl State {
 
     /// Takes the versions that are recorded so far, for readers inside the transaction.
     pub fn completed(&self) -> Vec<Completed> {
-        self.completed.borrow().clone()
+        self.completed.borrow().iter().filter(|(site, _, _)| site & LOOSE == 0).copied().collect()
     }
 
     /// The clocks that are not in segments, what is pending included, for readers inside the transaction.

@@ -21,6 +21,18 @@ pub enum Since {
     Position(u64),
     /// The versions in this vector.
     Vector(VersionVector),
+    /// The versions in this vector, and everything up to this apply position: no need to look there.
+    Newer(u64, VersionVector),
+}
+
+impl Since {
+    /// Nothing up to this apply position is wanted.
+    fn position(&self) -> u64 {
+        match self {
+            Since::Position(position) | Since::Newer(position, _) => *position,
+            Since::Vector(_) => 0,
+        }
+    }
 }
 
 /// Everything that is not in `since`, as one blob.
@@ -38,6 +50,18 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
     let held = version_vector(state)?;
+    let loose = loose(state)?;
+    let everywhere;
+    let since = match since {
+        // Of a version that is new to the receiver, a part may lie further back.
+        Since::Newer(_, vector)
+            if loose.ranges().any(|(site, lo, hi)| is_new(&held, vector, site, lo, hi)) =>
+        {
+            everywhere = Since::Vector(vector.clone());
+            &everywhere
+        }
+        since => since,
+    };
     let committed = state.store.borrow().tail().db_version;
     let mut build = Build {
         state,
@@ -51,12 +75,8 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     match since {
         Since::Position(0) => build.tables(|state, id, each| scan::table(state.db, &layer, id, each))?,
         _ => {
-            let position = match since {
-                Since::Position(position) => *position,
-                Since::Vector(_) => 0,
-            };
             let mut by_table: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
-            scan::newer(state.db, &layer, position, |table, run| {
+            scan::newer(state.db, &layer, since.position(), |table, run| {
                 let wanted = build.wanted(&run)?;
                 by_table.entry(table).or_default().extend(wanted);
                 Ok(())
@@ -71,10 +91,31 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     let sent = std::mem::take(&mut build.sent);
     let claims = match since {
         Since::Position(0) => held,
-        Since::Position(_) => sent,
-        Since::Vector(vector) => held.difference(vector),
+        Since::Position(_) => sent.difference(&loose),
+        Since::Vector(vector) | Since::Newer(_, vector) => held.difference(vector),
     };
     Ok(writer.finish_as(&claims, compress))
+}
+
+/// Whether some of these versions are held here and not in `vector`.
+fn is_new(held: &VersionVector, vector: &VersionVector, site: SiteId, lo: u64, hi: u64) -> bool {
+    let mut these = VersionVector::default();
+    these.insert_range(site, lo, hi);
+    let unknown = these.difference(vector);
+    unknown.difference(held) != unknown
+}
+
+/// Versions of which not all lies at one apply position.
+fn loose(state: &State) -> Result<VersionVector> {
+    let mut store = state.store.borrow_mut();
+    let mut vector = VersionVector::default();
+    for (ordinal, ranges) in store.loose()? {
+        let site = store.sites.id(state.db, ordinal)?;
+        for (lo, hi) in ranges.iter() {
+            vector.insert_range(site, lo, hi);
+        }
+    }
+    Ok(vector)
 }
 
 struct Build<'a> {
@@ -156,9 +197,10 @@ impl Build<'_> {
             let version = group.version + row * step.version;
             let db_version = group.db_version + row * step.db_version;
             let wanted = db_version <= self.committed
+                && db_version > self.since.position()
                 && match self.since {
-                    Since::Position(position) => db_version > *position,
-                    Since::Vector(vector) => {
+                    Since::Position(_) => true,
+                    Since::Vector(vector) | Since::Newer(_, vector) => {
                         version == 0 || !vector.contains(self.site(group.site)?.0, version)
                     }
                 };
@@ -298,12 +340,8 @@ impl Build<'_> {
     /// Parked changes travel on: another replica may have what is missing here.
     fn parked(&mut self) -> Result<()> {
         let (state, committed) = (self.state, self.committed);
-        let position = match self.since {
-            Since::Position(position) => *position,
-            Since::Vector(_) => 0,
-        };
         let mut changes = Vec::new();
-        park::scan(state, position, |change| {
+        park::scan(state, self.since.position(), |change| {
             changes.push(change);
             Ok(())
         })?;
@@ -311,7 +349,9 @@ impl Build<'_> {
             let version = change.stamp.version;
             let is_known = match self.since {
                 Since::Position(_) => false,
-                Since::Vector(vector) => version > 0 && vector.contains(change.stamp.site, version),
+                Since::Vector(vector) | Since::Newer(_, vector) => {
+                    version > 0 && vector.contains(change.stamp.site, version)
+                }
             };
             if is_known || change.db_version > committed {
                 continue;

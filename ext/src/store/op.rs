@@ -24,6 +24,8 @@ pub enum Kind {
     MergeNew = 5,
     /// The clock under this key moved elsewhere (a tombstone came alive, or a row died).
     Forget = 6,
+    /// Local writes have seen changes that wait here: slots of `set` (a run) reach its column versions at least.
+    Raise = 7,
 }
 
 /// Rows `key .. key + count` of one table, or the one row with packed key `pk`.
@@ -177,6 +179,11 @@ impl Ops {
     /// Records clocks that won a merge, under a rowid (in the run) or under `pk`.
     pub fn push_merge(&mut self, table: u32, new_incarnation: bool, run: Run, pk: Option<&[u8]>) {
         let kind = if new_incarnation { Kind::MergeNew } else { Kind::Merge };
+        self.push_clocks(table, kind, run, pk);
+    }
+
+    /// Records an operation on clocks that are given: a merge, or [`Kind::Raise`].
+    pub fn push_clocks(&mut self, table: u32, kind: Kind, run: Run, pk: Option<&[u8]>) {
         if let (None, true, Some(last)) = (pk, self.ops.len() > self.written, self.ops.last_mut())
             && last.kind == kind
             && last.table == table
