@@ -33,13 +33,16 @@ pub use sites::{LOOSE, MISSING, Sites};
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::RangeSet;
-use lookup::{Lookup, Segments};
+use lookup::{Layers, Lookup, Segments};
+use replay::Clocks;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tables::Statements;
 
 /// Transactions of at most this many rows go to the log.
 const LOG_ROWS_MAX: u64 = 256;
+/// The same for transactions whose rows lie here and there: segments take one row with as much work as a run.
+const LOG_SCATTERED_MAX: u64 = 2048;
 /// The log is folded into segments when it holds more rows than this.
 const FOLD_ROWS: u64 = 8192;
 
@@ -464,7 +467,9 @@ impl Store {
             .iter()
             .any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget | Kind::Raise));
         let rows = ops.rows();
-        if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
+        let is_scattered = ops.pending().len() as u64 * 2 > rows;
+        let log_max = if is_scattered { LOG_SCATTERED_MAX } else { LOG_ROWS_MAX };
+        if is_last && self.spilled.is_none() && rows <= log_max {
             let next = Tail {
                 db_version: tail.db_version + 1,
                 version: tail.version.max(self.raised) + u64::from(has_local),
@@ -581,20 +586,3 @@ impl Store {
         Ok(())
     }
 }
-
-/// The overlay before the segments.
-pub struct Layers<'a> {
-    overlay: &'a Layer,
-    segments: Segments<'a>,
-}
-
-impl replay::Clocks for Layers<'_> {
-    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
-        match self.overlay.get(&(table, key.clone())) {
-            Some(clock) => Ok(clock.clone()),
-            None => self.segments.clock(table, key),
-        }
-    }
-}
-
-use replay::Clocks;
