@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crsql_protocol::message::{Hello, SchemaAction};
+use crsql_core::version_vector::VersionVector;
+use crsql_protocol::message::{Hello, SchemaAction, Snapshot, features};
 use crsql_protocol::session::Admission;
 use crsql_protocol::{Code, Fault};
 use tokio::sync::oneshot;
@@ -57,4 +58,41 @@ impl Room {
         durable.await.unwrap_or_else(|_| Err(super::failed()))?;
         Ok(admission)
     }
+
+    /// A snapshot for somebody who lacks so much that reading the journal would cost more.
+    pub async fn offer(self: &Arc<Self>, hello: &Hello, admission: &Admission) -> Option<Snapshot> {
+        let settings = &self.context.settings;
+        let resumes = hello.resume.is_some_and(|at| at.epoch == self.epoch && at.pos <= admission.head.pos);
+        let (bytes, theirs) = (self.lock().bytes, hello.held.as_ref()?);
+        if resumes || hello.features & features::SNAPSHOT == 0 || bytes < settings.snapshot_min.0 {
+            return None;
+        }
+        let count = |versions: &VersionVector| versions.ranges().map(|(_, lo, hi)| hi - lo + 1).sum::<u64>();
+        let (all, lacking) =
+            (count(&admission.held.whole), count(&admission.held.whole.difference(&theirs.whole)));
+        // What somebody wrote and nobody else has would be lost if the copy took the place of his file.
+        let has_more = !admission.held.whole.is_superset(&theirs.whole);
+        if has_more || lacking.saturating_mul(100) < all.saturating_mul(settings.snapshot_share) {
+            return None;
+        }
+        // Without tables a copy has only parked changes, which are no faster than the journal.
+        let tables = |connection: &rusqlite::Connection, _| {
+            let sql = "SELECT count(*) FROM sqlite_master WHERE name LIKE '\\_\\_crsql\\_%\\_%' ESCAPE '\\' AND type = 'trigger'";
+            Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
+        };
+        if self.store.ask(tables).await.ok()? == 0 {
+            return None;
+        }
+        // The journal from an older snapshot on costs less than a new one.
+        let recent = admission.head.pos.saturating_sub(admission.head.pos / 10);
+        let file = self.store.snapshot(recent).await.ok()?;
+        let url = format!("/v1/rooms/{}/snapshot/{:016x}.{}", escaped(&self.name), file.epoch, file.pos);
+        Some(Snapshot { url, pos: file.pos, bytes: file.bytes, checksum: file.checksum })
+    }
+}
+
+/// A name as a part of a URL.
+fn escaped(name: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    name.bytes().map(|b| if plain(&b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }
