@@ -1,7 +1,7 @@
 // The second half of `build`: optimises the WebAssembly, bundles the JavaScript, emits the types, reports the sizes.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync, rmSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import esbuild from "esbuild";
 
@@ -24,7 +24,6 @@ if (release) {
   wasm = readFileSync("dist/crsql.wasm");
 }
 writeFileSync("dist/crsql.wasm", wasm);
-rmSync(wasmPath);
 
 const common = {
   bundle: true, format: "esm", target: "es2022", sourcemap: true, minify: release, logLevel: "warning",
