@@ -29,6 +29,7 @@ const FUNCTIONS: &[Entry] = &[
     (c"crsql_apply", Flags::DIRECT_ONLY, apply),
     (c"crsql_version_vector", Flags::NONE, version_vector),
     (c"crsql_digest", Flags::NONE, digest),
+    (c"crsql_canonical_key", Flags::NONE, canonical_key),
     (c"crsql_token", Flags::NONE, token),
     (c"crsql_wait_for", Flags::DIRECT_ONLY, wait_for),
 ];
@@ -110,8 +111,17 @@ fn site_id(state: &State, call: &mut Call<'_>) -> Result<()> {
 }
 
 fn new_site(state: &State, call: &mut Call<'_>) -> Result<()> {
-    call.expect_args("crsql_new_site", 0..=0, "no arguments")?;
-    call.set_blob(&crate::site::new_site(state)?.0);
+    const NAME: &str = "crsql_new_site";
+    call.expect_args(NAME, 0..=1, "no arguments, or 1: the last version to leave to the old identity")?;
+    let site = if call.arg_count() == 0 {
+        crate::site::new_site(state)?
+    } else {
+        let keep = call.integer(NAME, 0)?;
+        let keep = u64::try_from(keep)
+            .map_err(|_| Error::refused(format_args!("{NAME}: a version is never negative, not {keep}")))?;
+        crate::reissue::reissue(state, keep)?
+    };
+    call.set_blob(&site.0);
     Ok(())
 }
 
@@ -129,7 +139,12 @@ fn next_db_version(state: &State, call: &mut Call<'_>) -> Result<()> {
 
 fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_changeset";
-    call.expect_args(NAME, 0..=2, "at most 2 arguments: since (a db_version or a version vector), compress")?;
+    call.expect_args(
+        NAME,
+        0..=3,
+        "at most 3 arguments: since (a db_version or a version vector), compress, \
+         the db_version from which to look for what the vector lacks",
+    )?;
     let compress = match call.arg(1) {
         ValueRef::Null => Compress::WhereItPays,
         ValueRef::Integer(0) => Compress::No,
@@ -145,18 +160,20 @@ fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     };
     let since = match (call.arg_count(), call.arg(0)) {
         (0, _) => Since::Position(0),
-        (_, ValueRef::Integer(position)) => match u64::try_from(position) {
-            Ok(position) => Since::Position(position),
-            Err(_) => {
-                return Err(Error::refused(format_args!(
-                    "{NAME}: a db_version is never negative, not {position}"
-                )));
-            }
-        },
-        (_, ValueRef::Blob(vector)) => {
-            Since::Vector(VersionVector::decode(vector, &Default::default()).map_err(|e| {
+        (3, ValueRef::Integer(_)) => {
+            return Err(Error::refused(format_args!(
+                "{NAME}: a third argument goes with a version vector, not with a db_version"
+            )));
+        }
+        (_, ValueRef::Integer(position)) => Since::Position(position_of(NAME, position)?),
+        (count, ValueRef::Blob(vector)) => {
+            let vector = VersionVector::decode(vector, &Default::default()).map_err(|e| {
                 Error::refused(format_args!("{NAME}: the argument is no version vector: {e}"))
-            })?)
+            })?;
+            match count {
+                3 => Since::Newer(position_of(NAME, call.integer(NAME, 2)?)?, vector),
+                _ => Since::Vector(vector),
+            }
         }
         (_, _) => {
             call.blob(NAME, 0).map_err(|_| Error::Argument {
@@ -171,6 +188,12 @@ fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
     crate::alter::enter(state)?;
     call.set_blob(&crate::changeset::build(state, &since, compress)?);
     Ok(())
+}
+
+fn position_of(function: &str, position: i64) -> Result<u64> {
+    u64::try_from(position).map_err(|_| {
+        Error::refused(format_args!("{function}: a db_version is never negative, not {position}"))
+    })
 }
 
 fn apply(state: &State, call: &mut Call<'_>) -> Result<()> {
@@ -188,8 +211,11 @@ fn version_vector(state: &State, call: &mut Call<'_>) -> Result<()> {
 }
 
 fn digest(state: &State, call: &mut Call<'_>) -> Result<()> {
-    call.expect_args("crsql_digest", 0..=1, "no arguments, or 1: table")?;
+    call.expect_args("crsql_digest", 0..=4, "no arguments, 1: table, or 4: table, from, to, parts")?;
     crate::alter::enter(state)?;
+    if call.arg_count() > 1 {
+        return range_digests(state, call);
+    }
     let only = if call.arg_count() == 0 { None } else { Some(call.text("crsql_digest", 0)?) };
     if let Some(name) = only
         && crate::alter::find_replicated(state, name)?.is_none()
@@ -197,6 +223,41 @@ fn digest(state: &State, call: &mut Call<'_>) -> Result<()> {
         return Err(Error::refused(format_args!("crsql_digest: table {name:?} is not replicated")));
     }
     call.set_text(&crate::changeset::digest(state, only)?.hex());
+    Ok(())
+}
+
+/// `crsql_digest(table, from, to, parts)`: a JSON array with the digest of each part.
+fn range_digests(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_digest";
+    call.expect_args(NAME, 4..=4, "no arguments, 1: table, or 4: table, from, to, parts")?;
+    let (table, from, parts) = (call.text(NAME, 0)?, call.blob(NAME, 1)?, call.integer(NAME, 3)?);
+    let to = if matches!(call.arg(2), ValueRef::Null) { None } else { Some(call.blob(NAME, 2)?) };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let parts = usize::try_from(parts).unwrap_or(0).clamp(1, 1 << 12);
+    let ranges = crate::changeset::range_digests(state, table, from, to, parts)?;
+    let ranges = ranges.iter().map(|range| {
+        let to = range.to.as_ref().map_or("null".into(), |to| format!("\"{}\"", hex(to)));
+        let (from, rows, sum) = (hex(&range.from), range.rows, hex(&range.sum.0));
+        format!("{{\"from\":\"{from}\",\"to\":{to},\"rows\":{rows},\"sum\":\"{sum}\"}}")
+    });
+    call.set_text(&format!("[{}]", ranges.collect::<Vec<_>>().join(",")));
+    Ok(())
+}
+
+/// `crsql_canonical_key(table, pk)`: the packed key in the one spelling by which rows are told apart.
+fn canonical_key(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_canonical_key";
+    call.expect_args(NAME, 2..=2, "2 arguments: table, pk")?;
+    let (table, pk) = (call.text(NAME, 0)?, call.blob(NAME, 1)?);
+    state.check_schema()?;
+    match state.table_named(table)? {
+        Some(table) => {
+            let key =
+                crsql_core::key::canonical_packed_key(pk, &table.key_columns).map_err(Error::refused)?;
+            call.set_blob(&key.bytes);
+        }
+        None => call.set_arg(&call.args(), 1),
+    }
     Ok(())
 }
 

@@ -188,3 +188,131 @@ fn what_cr_sqlite_needed_is_accepted() {
     assert!(text(&db, &format!("{between}('a ')")).contains("takes 2 arguments"));
     db.close().map_err(|(_, e)| e).unwrap();
 }
+
+fn digest(db: &Connection) -> String {
+    text(db, "SELECT crsql_digest()")
+}
+
+/// Two files with one identity that both went on writing.
+fn clones() -> (Connection, Connection, std::path::PathBuf) {
+    let original = todo();
+    original.execute_batch("INSERT INTO todo VALUES (1, 'milk'), (2, 'bread'), (3, 'tea')").unwrap();
+    let path = std::env::temp_dir().join(format!("crsql-clone-{:032x}", rand_id(&original)));
+    original.execute("VACUUM INTO ?1", [path.to_str().unwrap()]).unwrap();
+    let clone = Connection::open(&path).unwrap();
+    crsql::register(&clone).unwrap();
+    (original, clone, path)
+}
+
+fn rand_id(db: &Connection) -> i64 {
+    db.query_row("SELECT abs(random())", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_clone_that_takes_a_new_site_hands_its_later_versions_to_it() {
+    let (original, clone, path) = clones();
+    assert_eq!(text(&original, "SELECT hex(crsql_site_id())"), text(&clone, "SELECT hex(crsql_site_id())"));
+    original.execute_batch("UPDATE todo SET title = 'oat milk' WHERE id = 1").unwrap();
+    clone
+        .execute_batch(
+            "UPDATE todo SET title = 'rye bread' WHERE id = 2; DELETE FROM todo WHERE id = 3;
+             INSERT INTO todo VALUES (4, 'salt'); INSERT INTO todo VALUES (3, 'green tea')",
+        )
+        .unwrap();
+    let old: Vec<u8> = clone.query_row("SELECT crsql_site_id()", [], |row| row.get(0)).unwrap();
+    let new: Vec<u8> = clone.query_row("SELECT crsql_new_site(1)", [], |row| row.get(0)).unwrap();
+    assert!(new > old);
+    let held = |site: &[u8]| {
+        clone
+            .query_row("SELECT site_version FROM crsql_peers WHERE site_id = ?1", [site], |row| {
+                row.get::<_, i64>(0)
+            })
+            .unwrap()
+    };
+    assert_eq!((held(&old), held(&new)), (1, 4));
+    assert_eq!(
+        clone
+            .query_row(
+                "SELECT count(*) FROM crsql_changes WHERE site_id = ?1 AND site_version > 1",
+                [&old],
+                |row| row.get::<_, i64>(0)
+            )
+            .unwrap(),
+        0
+    );
+    clone.execute_batch("UPDATE todo SET title = 'sea salt' WHERE id = 4").unwrap();
+    assert_eq!(held(&new), 5);
+    sync(&original, &clone);
+    sync(&clone, &original);
+    assert_eq!(digest(&original), digest(&clone));
+    assert_eq!(
+        text(&original, "SELECT group_concat(title, ', ') FROM (SELECT title FROM todo ORDER BY id)"),
+        "oat milk, rye bread, green tea, sea salt"
+    );
+    assert_eq!(text(&original, "SELECT crsql_doctor()"), "[]");
+    assert_eq!(text(&clone, "SELECT crsql_doctor()"), "[]");
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_new_site_takes_over_deletes_and_rows_of_nothing_but_a_key() {
+    let db = open();
+    db.execute_batch("CREATE TABLE tag (name TEXT PRIMARY KEY NOT NULL); SELECT crsql_as_crr('tag')")
+        .unwrap();
+    db.execute_batch("INSERT INTO tag VALUES ('a'), ('b'); DELETE FROM tag WHERE name = 'a'").unwrap();
+    let old: Vec<u8> = db.query_row("SELECT crsql_site_id()", [], |row| row.get(0)).unwrap();
+    db.query_row("SELECT crsql_new_site(0)", [], |_| Ok(())).unwrap();
+    let by_old = "SELECT count(*) FROM crsql_changes WHERE site_id = ?1";
+    assert_eq!(db.query_row(by_old, [old], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    assert_eq!(text(&db, "SELECT count(*) FROM crsql_changes"), "2");
+    assert_eq!(
+        text(&db, "SELECT crsql_new_site(-1)"),
+        "error: crsql_new_site: a version is never negative, not -1"
+    );
+}
+
+#[test]
+fn what_a_vector_lacks_is_looked_for_from_a_position_on() {
+    let a = todo();
+    for title in ["milk", "bread", "tea"] {
+        a.execute("INSERT INTO todo (title) VALUES (?1)", [title]).unwrap();
+    }
+    let b = todo();
+    sync(&a, &b);
+    let position: i64 = a.query_row("SELECT crsql_db_version()", [], |row| row.get(0)).unwrap();
+    let vector: Vec<u8> = a.query_row("SELECT crsql_version_vector()", [], |row| row.get(0)).unwrap();
+    a.execute_batch("UPDATE todo SET title = 'rye' WHERE id = 2").unwrap();
+    let delta: Vec<u8> = a
+        .query_row("SELECT crsql_changeset(?1, 0, ?2)", rusqlite::params![vector, position], |row| row.get(0))
+        .unwrap();
+    b.query_row("SELECT crsql_apply(?1)", [delta], |_| Ok(())).unwrap();
+    assert_eq!(digest(&a), digest(&b));
+    assert!(text(&a, "SELECT crsql_changeset(0, 0, 0)").contains("goes with a version vector"));
+    assert!(text(&a, "SELECT crsql_changeset(crsql_version_vector(), 0, -1)").contains("never negative"));
+}
+
+#[test]
+fn digests_of_ranges_cover_a_table_and_show_the_row_that_differs() {
+    let (a, b) = (todo(), todo());
+    for id in 0..100 {
+        a.execute("INSERT INTO todo VALUES (?1, 'x')", [id]).unwrap();
+    }
+    a.execute_batch("DELETE FROM todo WHERE id = 7").unwrap();
+    sync(&a, &b);
+    let parts = |db: &Connection| -> Vec<String> {
+        let sql = "SELECT value FROM json_each(crsql_digest('todo', x'', NULL, 10))";
+        let mut select = db.prepare(sql).unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(parts(&a).len(), 10);
+    assert_eq!(parts(&a), parts(&b));
+    let rows = "SELECT sum(value ->> 'rows') FROM json_each(crsql_digest('todo', x'', NULL, 10))";
+    assert_eq!(text(&a, rows), "100", "the deleted row counts");
+    let whole = "SELECT crsql_digest('todo', x'', NULL, 1) ->> '$[0].sum' = crsql_digest('todo')";
+    assert_eq!(text(&a, whole), "1");
+    b.execute_batch("UPDATE todo SET title = 'y' WHERE id = 42").unwrap();
+    let differ: Vec<_> = parts(&a).into_iter().zip(parts(&b)).filter(|(a, b)| a != b).collect();
+    assert_eq!(differ.len(), 1);
+    assert_eq!(text(&a, "SELECT crsql_digest('nowhere', x'', NULL, 1) ->> '$[0].rows'"), "0");
+    assert!(text(&a, "SELECT crsql_digest('todo', 1, 2, 3)").starts_with("error: crsql_digest()"));
+}

@@ -21,6 +21,18 @@ pub enum Since {
     Position(u64),
     /// The versions in this vector.
     Vector(VersionVector),
+    /// The versions in this vector, and everything up to this apply position: no need to look there.
+    Newer(u64, VersionVector),
+}
+
+impl Since {
+    /// Nothing up to this apply position is wanted.
+    fn position(&self) -> u64 {
+        match self {
+            Since::Position(position) | Since::Newer(position, _) => *position,
+            Since::Vector(_) => 0,
+        }
+    }
 }
 
 /// Everything that is not in `since`, as one blob.
@@ -51,12 +63,8 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     match since {
         Since::Position(0) => build.tables(|state, id, each| scan::table(state.db, &layer, id, each))?,
         _ => {
-            let position = match since {
-                Since::Position(position) => *position,
-                Since::Vector(_) => 0,
-            };
             let mut by_table: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
-            scan::newer(state.db, &layer, position, |table, run| {
+            scan::newer(state.db, &layer, since.position(), |table, run| {
                 let wanted = build.wanted(&run)?;
                 by_table.entry(table).or_default().extend(wanted);
                 Ok(())
@@ -72,7 +80,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     let claims = match since {
         Since::Position(0) => held,
         Since::Position(_) => sent,
-        Since::Vector(vector) => held.difference(vector),
+        Since::Vector(vector) | Since::Newer(_, vector) => held.difference(vector),
     };
     Ok(writer.finish_as(&claims, compress))
 }
@@ -156,9 +164,10 @@ impl Build<'_> {
             let version = group.version + row * step.version;
             let db_version = group.db_version + row * step.db_version;
             let wanted = db_version <= self.committed
+                && db_version > self.since.position()
                 && match self.since {
-                    Since::Position(position) => db_version > *position,
-                    Since::Vector(vector) => {
+                    Since::Position(_) => true,
+                    Since::Vector(vector) | Since::Newer(_, vector) => {
                         version == 0 || !vector.contains(self.site(group.site)?.0, version)
                     }
                 };
@@ -298,12 +307,8 @@ impl Build<'_> {
     /// Parked changes travel on: another replica may have what is missing here.
     fn parked(&mut self) -> Result<()> {
         let (state, committed) = (self.state, self.committed);
-        let position = match self.since {
-            Since::Position(position) => *position,
-            Since::Vector(_) => 0,
-        };
         let mut changes = Vec::new();
-        park::scan(state, position, |change| {
+        park::scan(state, self.since.position(), |change| {
             changes.push(change);
             Ok(())
         })?;
@@ -311,7 +316,9 @@ impl Build<'_> {
             let version = change.stamp.version;
             let is_known = match self.since {
                 Since::Position(_) => false,
-                Since::Vector(vector) => version > 0 && vector.contains(change.stamp.site, version),
+                Since::Vector(vector) | Since::Newer(_, vector) => {
+                    version > 0 && vector.contains(change.stamp.site, version)
+                }
             };
             if is_known || change.db_version > committed {
                 continue;

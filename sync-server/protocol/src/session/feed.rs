@@ -119,7 +119,7 @@ impl Feed {
             self.needs.sent(frame);
         }
         self.needs.remove(&parcel.claims);
-        if parcel.is_last() || self.needs == asked {
+        if parcel.is_last() || (self.needs == asked && !parcel.is_delta_part()) {
             self.needs.forget(&asked);
         }
         // Nothing follows, whatever the store thinks: close the cut, or what it holds would wait for ever.

@@ -156,3 +156,27 @@ fn floods_are_refused_and_presence_is_dropped() {
         (0..2000).map(|_| pair.relay.handle(0, Input::Message(&pong))).find(|outputs| !outputs.is_empty());
     assert_eq!(fault(&last.unwrap()), Code::RATE);
 }
+
+#[test]
+fn a_delta_larger_than_the_window_takes_several_answers_and_is_claimed_by_the_last() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    (pair.local.head, pair.local.held.whole) = (head(9), versions(SITE, 1, 9));
+    pair.shake_hands();
+    let part = |more, claims| {
+        let delta = Frame { site_version: 0, ..frame(SITE, 1, 1200) };
+        Parcel { frames: vec![delta], more, claims, ..Parcel::default() }
+    };
+    for id in 1..=3 {
+        let sent = pair.client.handle(0, Input::Parcel(part(true, VersionVector::default())));
+        let Message::Push(push) = &messages(&sent)[0] else { panic!() };
+        assert!(push.more && push.claims.is_empty());
+        let ack = Ack { id, pos: 6, held: VersionVector::default(), rejected: vec![] };
+        let after = pair.say_to_client(ack);
+        assert!(matches!(&after[..], [Output::Read(Read::Versions { needs, .. })] if needs.wants(SITE, 9)));
+    }
+    let last = pair.client.handle(0, Input::Parcel(part(false, versions(SITE, 1, 9))));
+    assert!(matches!(&messages(&last)[..], [Message::Push(push)] if !push.more && !push.claims.is_empty()));
+    pair.say_to_client(Ack { id: 4, pos: 6, held: versions(SITE, 1, 9), rejected: vec![] });
+    assert!(pair.client.is_flushed());
+}

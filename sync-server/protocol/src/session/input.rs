@@ -148,7 +148,8 @@ pub enum Read {
     ///
     /// Answer original frames, chunks, deltas, or claims of versions that were superseded. Claim only what is held
     /// completely, and only together with what superseded it, unless the peer has that. Answering more than was
-    /// asked is fine. What is not held is passed over.
+    /// asked is fine. What is not held is passed over. A delta may take several answers, each with `more` and some
+    /// of its frames; the claims come with the last.
     Versions {
         /// What the peer lacks.
         needs: Needs,
