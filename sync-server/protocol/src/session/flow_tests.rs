@@ -64,6 +64,67 @@ fn a_reader_without_credit_costs_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_cut_of_the_journal_is_applied_at_its_end_and_nothing_comes_between() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let live = Live { after: 5, upto: 8, bytes: None, echo: false };
+    let read = pair.relay.handle(0, Input::Live(live));
+    assert!(matches!(read[..], [Output::Read(Read::Tail { after: 5, .. })]), "{read:?}");
+    let delta = frame(OTHER, 0, 10);
+    let part =
+        |after, more| Tail { after, upto: after + 1, frames: vec![delta.clone()], more, ..Tail::default() };
+    // A Need that comes in the middle has to wait.
+    let first = pair.relay.handle(0, Input::Tail(part(5, true)));
+    assert!(matches!(first.last(), Some(Output::Read(Read::Tail { after: 6, .. }))), "{first:?}");
+    let need = crate::holdings::Needs { whole: versions(OTHER, 1, 1), ..Default::default() };
+    assert_eq!(pair.relay.handle(0, Input::Message(&codec::encode(&need.to_need().into()))), []);
+    let second = pair.relay.handle(0, Input::Tail(Tail { claims: versions(OTHER, 1, 3), ..part(6, false) }));
+    assert!(matches!(second.last(), Some(Output::Read(Read::Versions { .. }))), "{second:?}");
+    let applies: Vec<_> = [first, second]
+        .iter()
+        .flat_map(|outputs| messages(outputs))
+        .flat_map(|message| pair.say_to_client(message))
+        .filter_map(|output| match output {
+            Output::Apply(apply) => Some((apply.cut, apply.cursor.map(|cursor| cursor.pos))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(applies, [(false, Some(6)), (true, Some(7))]);
+}
+
+#[test]
+fn a_part_inside_a_cut_of_the_journal_is_a_fault() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let batch = |part, more| Batch {
+        after: 5,
+        upto: 6,
+        part,
+        frames: vec![frame(OTHER, 0, 10)],
+        claims: Default::default(),
+        chains: vec![],
+        more,
+    };
+    pair.say_to_client(batch(0, true));
+    assert_eq!(fault(&pair.say_to_client(batch(1, false))), Code::LOST);
+}
+
+#[test]
+fn a_delta_in_many_reads_is_not_taken_for_an_answer_in_vain() {
+    let mut pair = Pair::new();
+    (pair.local.head, pair.local.held.whole) = (head(9), versions(SITE, 1, 9));
+    pair.shake_hands();
+    let part = Parcel { frames: vec![frame(SITE, 0, 600)], more: true, ..Parcel::default() };
+    for _ in 0..3 {
+        let pushed = pair.client.handle(0, Input::Parcel(part.clone()));
+        assert!(matches!(&pushed[..], [Output::Send(_), Output::Read(Read::Versions { .. })]), "{pushed:?}");
+    }
+    let last = Parcel { claims: versions(SITE, 1, 9), ..part };
+    let pushed = pair.client.handle(0, Input::Parcel(last));
+    assert!(matches!(&messages(&pushed)[..], [Message::Push(Push { more: false, .. })]), "{pushed:?}");
+}
+
+#[test]
 fn a_reader_that_never_takes_anything_is_let_go() {
     let mut pair = Pair::new();
     pair.shake_hands();
