@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crsql::sqlite::{Db, Transaction, ValueRef};
+use crsql_client::node::Node;
 use rusqlite::{Connection, OpenFlags};
 use wasm_bindgen::prelude::*;
 
@@ -22,10 +23,11 @@ use crate::vfs::{self, FileSet};
 /// One open database.
 #[wasm_bindgen]
 pub struct Database {
-    // In the order in which they must go: statements, connection, what the connection's hooks write to.
+    // In the order in which they must go: what uses the connection, the connection, what its hooks write to.
     lives: BTreeMap<u32, Live>,
     statements: Statements,
-    connection: Option<Connection>,
+    pub(crate) node: Option<Node>,
+    connection: Option<Rc<Connection>>,
     changed: Box<Changed>,
     path: String,
     main: Rc<Store>,
@@ -93,7 +95,8 @@ impl Database {
         Ok(Database {
             lives: BTreeMap::new(),
             statements: Statements::default(),
-            connection: Some(connection),
+            node: None,
+            connection: Some(Rc::new(connection)),
             changed,
             path: path.to_owned(),
             main,
@@ -103,7 +106,7 @@ impl Database {
         })
     }
 
-    pub(crate) fn connection(&self) -> Result<&Connection> {
+    pub(crate) fn connection(&self) -> Result<&Rc<Connection>> {
         self.connection.as_ref().ok_or_else(|| Error::misuse("the database is closed"))
     }
 
@@ -315,7 +318,8 @@ impl Database {
     pub fn close(&mut self) -> std::result::Result<(), JsValue> {
         self.lives.clear();
         self.statements.clear();
-        let Some(connection) = self.connection.take() else { return Ok(()) };
+        self.node = None;
+        let Some(connection) = self.connection.take().and_then(Rc::into_inner) else { return Ok(()) };
         let result = connection.close().map_err(|(_, error)| Error::from(error));
         vfs::unmount(&self.path);
         Ok(result?)

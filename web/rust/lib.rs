@@ -16,6 +16,7 @@ mod live;
 mod patch;
 mod rows;
 mod statements;
+mod sync;
 mod values;
 #[allow(unsafe_code)]
 mod vfs;

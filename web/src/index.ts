@@ -103,6 +103,9 @@ function followPage(channel: Channel): () => void {
   const { signal } = aborter;
   const pause = () => channel.post({ kind: "pause" });
   const resume = () => channel.post({ kind: "resume" });
+  const nudge = () => document.visibilityState === "visible" && channel.post({ kind: "nudge" });
+  addEventListener("online", nudge, { signal });
+  document.addEventListener("visibilitychange", nudge, { signal });
   addEventListener("pagehide", pause, { signal });
   addEventListener("pageshow", (event) => event.persisted && resume(), { signal });
   document.addEventListener("freeze", pause, { signal });

@@ -47,6 +47,7 @@ export type ClientMessage =
       body: Body;
     }
   | { kind: "token"; ask: number; token?: string | undefined; error?: string | undefined }
+  | { kind: "nudge" }
   | { kind: "bye" };
 
 /** Facts of an open database. */
@@ -67,9 +68,9 @@ export interface SyncStatus {
   caughtUp: boolean;
   /** Everything that was written here is confirmed by the relay. */
   flushed: boolean;
-  /** How many changesets came in and how many went out over this connection. */
-  received: number;
-  sent: number;
+  /** How much came in and went out since sync began, in bytes. */
+  receivedBytes: number;
+  sentBytes: number;
   /** Why it is not online. */
   error?: PlainError | undefined;
   /** When the next attempt is, in milliseconds since 1970. */
@@ -106,7 +107,7 @@ export type ToWorker =
   | { kind: "message"; message: ClientMessage }
   | { kind: "pause" }
   | { kind: "resume" }
-  | { kind: "online"; online: boolean }
+  | { kind: "nudge" }
   | { kind: "close" }
   | { kind: "delete"; name: string }
   | { kind: "import"; name: string; storage: StorageKind | "auto"; bytes: Uint8Array; keepSite: boolean; wasmUrl?: string | undefined };

@@ -6,6 +6,7 @@ import { asArray, encodeParams, Reader, type Integers, type Row, type SqlParams 
 import type { Link } from "./link.js";
 import { LiveQuery, type LiveCallback, type LiveOptions } from "./live.js";
 import { Queries } from "./queries.js";
+import { Sync, type SyncOptions } from "./sync.js";
 
 /** What a commit changed, and who made it. */
 export interface ChangeEvent {
@@ -168,6 +169,11 @@ export class Database extends Queries {
     reader.u32();
     reader.i64();
     return reader.rows({}, asArray).rows[0]?.[0] ?? null;
+  }
+
+  /** Keeps it in sync with a room of a relay, from whichever tab owns the database, until `close()`. */
+  sync(options: SyncOptions): Sync {
+    return new Sync(this, options);
   }
 
   /** The whole database as the bytes of a database file. */

@@ -6,12 +6,13 @@
 import { CrsqlError, toPlain } from "../errors.js";
 import type { ClientMessage, Info, Origin } from "../messages.js";
 import type { Storage, Wasm } from "../storage/files.js";
-import { asArray, encodeParams, Reader } from "../values.js";
+import { asArray, Reader } from "../values.js";
 import type { Database } from "../wasm/crsql_web.js";
 import { Lives } from "./lives.js";
 import { Peer } from "./peer.js";
 import { Queue } from "./queue.js";
 import * as replies from "./replies.js";
+import { Syncs } from "./syncs.js";
 
 type Request = Extract<ClientMessage, { kind: "request" }>;
 
@@ -40,6 +41,7 @@ export class Owner {
   private readonly peers = new Map<string, Peer>();
   private readonly queue = new Queue(() => this.drained());
   private readonly lives: Lives;
+  private readonly syncs = new Syncs({ enqueue: (work, after) => this.enqueueSync(work, after) });
   private transaction: Transaction | undefined;
   private closed = false;
 
@@ -83,6 +85,7 @@ export class Owner {
     if (!peer) return;
     this.peers.delete(id);
     this.lives.removeAll(peer);
+    this.syncs.forget(peer);
     if (this.transaction?.peer === peer) {
       const transaction = this.transaction;
       this.queue.push(async () => this.end(transaction, "ROLLBACK"), transaction);
@@ -96,6 +99,10 @@ export class Owner {
     switch (message.kind) {
       case "request":
         return this.accept(peer, message);
+      case "token":
+        return this.syncs.answer(message.ask, message.token, message.error);
+      case "nudge":
+        return this.syncs.nudge();
       case "bye":
         return this.disconnect(id);
     }
@@ -104,6 +111,8 @@ export class Owner {
   private accept(peer: Peer, request: Request): void {
     if (peer.running.has(request.id)) return;
     peer.running.add(request.id);
+    // Waiting for a relay must keep nobody else waiting.
+    if (request.body.op === "flush") return void this.awaitFlush(peer, request.id, request.body.sync);
     let holder: Transaction | undefined;
     if (request.tx !== undefined) {
       const transaction = this.transaction;
@@ -112,6 +121,34 @@ export class Owner {
       if (isOpen) holder = transaction;
     }
     this.queue.push(() => this.serve(peer, request), holder);
+  }
+
+  private async awaitFlush(peer: Peer, id: number, sync: number): Promise<void> {
+    try {
+      await this.syncs.flushed(peer, sync);
+      peer.send({ kind: "reply", id, value: undefined });
+    } catch (error) {
+      // An owner that goes leaves it to the next one.
+      if (!this.closed) peer.send({ kind: "error", id, error: toPlain(error) });
+    }
+    peer.running.delete(id);
+  }
+
+  /** Sync's turn on the database. */
+  private enqueueSync(work: (database: Database) => void, after: (database: Database) => void): void {
+    this.queue.push(async () => {
+      if (this.closed) return;
+      try {
+        work(this.database);
+        await this.flush();
+        after(this.database);
+        this.announce(undefined);
+      } catch (error) {
+        if (error instanceof WebAssembly.RuntimeError) return this.crash(error);
+        // The connections were ended by what failed; that is to be carried out all the same.
+        after(this.database);
+      }
+    });
   }
 
   private async serve(peer: Peer, request: Request): Promise<void> {
@@ -152,6 +189,10 @@ export class Owner {
         return this.lives.add(peer, body.live, body.sql, body.params);
       case "unlive":
         return this.lives.remove(peer, body.live);
+      case "sync":
+        return this.syncs.want(peer, body.sync, body.options);
+      case "presence":
+        return this.syncs.present(peer, body.sync, body.topic, body.data);
       case "export":
         return this.database.export();
       case "check":
@@ -287,6 +328,7 @@ export class Owner {
       this.database = await this.storage.open(this.wasm);
       await this.settle();
       this.lives.reopen(this.database);
+      this.syncs.restart();
       throw error;
     }
   }
@@ -296,6 +338,7 @@ export class Owner {
     if (this.database.inTransaction()) return;
     const changes = this.database.takeChanged();
     const tables = changes.tables.filter((table) => !table.startsWith("__crsql_"));
+    if (author !== undefined && changes.tables.some((table) => table !== replies.TABLE)) this.syncs.refresh();
     this.lives.touch(changes.lives);
     changes.free();
     if (tables.length === 0) return;
@@ -312,6 +355,7 @@ export class Owner {
   private crash(error: unknown): void {
     this.closed = true;
     this.queue.clear();
+    this.syncs.end();
     this.options.onCrash(error);
   }
 
@@ -320,6 +364,7 @@ export class Owner {
     if (this.closed) return;
     this.closed = true;
     this.queue.clear();
+    this.syncs.end();
     await this.queue.quiet();
     if (this.transaction) this.end(this.transaction, "ROLLBACK");
     try {
@@ -342,7 +387,3 @@ function useTx(sql: string): CrsqlError {
   return new CrsqlError("SQLITE_MISUSE", `${sql.trim().split(/\s/, 1)[0]} is not for run(); use tx()`);
 }
 
-/** A database file that gets a site of its own, because the one it was copied from may live on. */
-export function renewSite(database: Database): void {
-  database.run("SELECT crsql_new_site()", encodeParams([]));
-}

@@ -56,6 +56,8 @@ export class Host {
         return;
       case "message":
         return this.carry(message.message);
+      case "nudge":
+        return this.carry({ kind: "nudge" });
       case "pause":
         void this.leave();
         return;

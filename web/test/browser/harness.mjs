@@ -25,6 +25,7 @@ export async function serve() {
   const server = createServer(async (request, response) => {
     const path = normalize(new URL(request.url, "http://x").pathname);
     if (path === "/" || path === "/blank.html") return response.setHeader("content-type", "text/html").end(PAGE);
+    if (path === "/favicon.ico") return response.writeHead(204).end();
     try {
       const bytes = await readFile(join(ROOT, path));
       response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream").end(bytes);
