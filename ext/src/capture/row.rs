@@ -1,7 +1,7 @@
 //! The functions that triggers call, row by row. This is the hot path: a plain insert into a table with an
 //! INTEGER PRIMARY KEY must cost little more than the call itself.
 
-use crate::catalog::{Shape, StatementKey, Table};
+use crate::catalog::{Shape, Table, Use};
 use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
@@ -388,7 +388,7 @@ pub fn find_candidates(state: &State, args: &Args<'_>) -> Result<()> {
 }
 
 fn find_candidate(state: &State, table: &Table, by_rowid: bool, place: &[ValueRef<'_>]) -> Result<()> {
-    let statement = table.statement(state.db, StatementKey::Candidate { by_rowid }, || {
+    let statement = table.statement(state.db, Use::Candidate { by_rowid }, || {
         let rowid = match table.shape {
             Shape::Rowid(name) => format!("{name}, "),
             _ => String::new(),
