@@ -115,7 +115,9 @@ async fn nothing_acknowledged_is_lost_when_the_relay_is_killed() {
         }
         let relay = Process::start(directory.path());
         let mut reader = Client::connect(relay.address, Device::new(9), &options).await;
+        let t = std::time::Instant::now();
         reader.caught_up().await;
+        eprintln!("kill {kill}: {:?} {} bytes {}", t.elapsed(), reader.received, reader.device.frames.len());
         promises.check(&reader.device);
     }
     assert!(
