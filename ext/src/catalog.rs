@@ -185,20 +185,25 @@ impl Catalog {
         if self.is_loaded {
             return Ok(());
         }
-        // A rename reaches the trigger's table at once and our catalogue later, so the trigger is asked.
-        let mut select = db.prepare(
-            "SELECT t.id, coalesce(m.tbl_name, t.name), m.tbl_name IS NOT NULL
-             FROM main.__crsql_table AS t
-             LEFT JOIN main.sqlite_master AS m
-               ON m.type = 'trigger' AND m.name = '__crsql_' || t.id || '_insert'",
+        // A rename reaches the trigger's table at once and our catalogue later, so the triggers are asked: in one
+        // pass, because a join would look through all of `sqlite_master`, which has no index, for every table.
+        let mut by_id: HashMap<u32, String> = HashMap::new();
+        let mut triggers = db.prepare(
+            "SELECT name, tbl_name FROM main.sqlite_master
+             WHERE type = 'trigger' AND name GLOB '__crsql_[0-9]*_insert'",
         )?;
-        let mut rows = select.query(&[])?;
-        while rows.step()? {
-            let id = rows.column_i64(0) as u32;
-            if rows.column_i64(2) == 0 {
-                self.tables.insert(id, None);
-            } else {
-                self.by_name.insert(rows.column_str(1)?.to_owned(), id);
+        while triggers.step()? {
+            let id = triggers.column_str(0)?.strip_prefix("__crsql_").and_then(|n| n.strip_suffix("_insert"));
+            if let Some(id) = id.and_then(|id| id.parse().ok()) {
+                by_id.insert(id, triggers.column_str(1)?.to_owned());
+            }
+        }
+        let mut tables = db.prepare("SELECT id FROM main.__crsql_table")?;
+        while tables.step()? {
+            let id = tables.column_i64(0) as u32;
+            match by_id.remove(&id) {
+                Some(name) => drop(self.by_name.insert(name, id)),
+                None => drop(self.tables.insert(id, None)),
             }
         }
         self.is_loaded = true;
@@ -209,6 +214,12 @@ impl Catalog {
     pub fn id_of(&mut self, db: Db, name: &str) -> Result<Option<u32>> {
         self.load(db)?;
         Ok(self.by_name.get(name).copied())
+    }
+
+    /// How the replicated table called `name`, in any letter case, is spelled.
+    pub fn spelling_of(&mut self, db: Db, name: &str) -> Result<Option<String>> {
+        self.load(db)?;
+        Ok(self.by_name.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned())
     }
 
     /// The replicated table called exactly `name`.

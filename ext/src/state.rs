@@ -1,9 +1,11 @@
 //! What one connection's functions and virtual tables share.
 
-use crate::capture::Candidates;
+mod tombstones;
+
+use crate::capture::{Candidates, Quick};
 use crate::catalog::{Catalog, Table};
-use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
-use crate::store::{Columns, Completed, Kind, Layer, LocalVersion, Mark, Ops, Replay, Store};
+use crate::sqlite::{Db, Error, Result, Statement};
+use crate::store::{Columns, Completed, Kind, LOOSE, Layer, LocalVersion, Mark, Ops, Replay, Store};
 use crsql_core::ids::SiteId;
 use crsql_core::merge::TieBreak;
 use std::cell::{Cell, RefCell};
@@ -50,6 +52,8 @@ pub struct State {
     tombstones_of: Cell<Option<(u32, bool)>>,
     began_explicitly: Cell<bool>,
     has_parked: Cell<bool>,
+    /// The last version that was noted as loose in this transaction.
+    last_loose: Cell<(u32, u64)>,
     may_have_parked: Cell<(bool, u32)>,
     is_active: Cell<bool>,
     /// `crsql_changes` is joining the transaction right now.
@@ -65,6 +69,8 @@ pub struct State {
     pub enlist: Cell<Option<Statement>>,
     /// The table that was captured last.
     last_table: RefCell<Option<Rc<Table>>>,
+    /// What is known of the next row to be captured.
+    pub quick: Cell<Quick>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
 }
@@ -108,6 +114,7 @@ impl State {
             tombstones_of: Cell::new(None),
             began_explicitly: Cell::new(false),
             has_parked: Cell::new(false),
+            last_loose: Cell::new((0, 0)),
             may_have_parked: Cell::new((true, u32::MAX)),
             is_active: Cell::new(false),
             is_joining: Cell::new(false),
@@ -117,6 +124,7 @@ impl State {
             restore_changes: RefCell::new(None),
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
+            quick: Cell::default(),
             rows_impacted: Cell::new(0),
         }
     }
@@ -124,6 +132,7 @@ impl State {
     /// Stops capture until the guard is dropped, however that happens.
     pub fn mute(&self) -> Mute<'_> {
         self.muted.set(self.muted.get() + 1);
+        self.quick.take();
         Mute(&self.muted)
     }
 
@@ -132,6 +141,7 @@ impl State {
     /// A statement that touches replicated tables was prepared: the schema may have changed.
     pub fn suspect_schema(&self) {
         self.is_schema_suspect.set(true);
+        self.quick.take();
     }
 
     /// Looks at `schema_version` and forgets the catalogue if it moved.
@@ -140,6 +150,7 @@ impl State {
         let version = self.db.schema_version()?;
         if version != self.schema_version.get() {
             self.schema_version.set(version);
+            self.quick.take();
             self.catalog.borrow_mut().forget();
             *self.last_table.borrow_mut() = None;
             self.store.borrow_mut().recheck_schema();
@@ -154,7 +165,7 @@ impl State {
     /// Forgets the catalogue: we changed the schema ourselves.
     pub fn forget_schema(&self) {
         self.schema_version.set(-1);
-        self.is_schema_suspect.set(true);
+        self.suspect_schema();
     }
 
     /// As [`State::check_schema`], when there is a reason.
@@ -172,8 +183,15 @@ impl State {
             || self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
-        if !is_busy && self.check_schema().is_err() {
+        if is_busy {
+            return;
+        }
+        let known = self.schema_version.get();
+        if self.check_schema().is_err() {
             self.suspect_schema();
+        } else if self.schema_version.get() != known {
+            // What fails here is tried again when the transaction commits.
+            crate::park::take_for_new_columns(self).ok();
         }
     }
 
@@ -237,52 +255,14 @@ impl State {
         Ok(())
     }
 
-    // --- tombstones ---------------------------------------------------------------------------------------
-
-    /// True when a row of `table` may have a past under its key, so that an insert must tell its key.
-    #[inline]
-    pub fn may_have_tombstones(&self, table: u32) -> Result<bool> {
-        match self.tombstones_of.get() {
-            Some((known, has)) if known == table => Ok(has),
-            _ => self.look_for_tombstones(table),
-        }
-    }
-
-    fn look_for_tombstones(&self, table: u32) -> Result<bool> {
-        let now = self.db.data_version();
-        let mut known = self.tombstones.borrow_mut();
-        if known.1 != now {
-            let mut select = self.db.prepare("SELECT id FROM main.__crsql_table WHERE has_tombstones")?;
-            let mut rows = select.query(&[])?;
-            let mut ids = BTreeSet::new();
-            while rows.step()? {
-                ids.insert(rows.column_i64(0) as u32);
-            }
-            *known = (ids, now);
-        }
-        let has = known.0.contains(&table);
-        if self.is_active.get() {
-            self.tombstones_of.set(Some((table, has)));
-        }
-        Ok(has)
-    }
-
-    /// A row of `table` died: from now on inserts must tell their keys, on every connection.
-    pub fn note_tombstone(&self, table: u32) -> Result<()> {
-        if self.may_have_tombstones(table)? {
-            return Ok(());
-        }
-        let rowid = self.db.last_insert_rowid();
-        self.db
-            .prepare("UPDATE main.__crsql_table SET has_tombstones = 1 WHERE id = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(table))])?;
-        self.db.set_last_insert_rowid(rowid);
-        self.tombstones.borrow_mut().0.insert(table);
-        self.tombstones_of.set(None);
-        Ok(())
-    }
-
     // --- the transaction ----------------------------------------------------------------------------------
+
+    /// True while a row needs no more than to be recorded: in a transaction that we joined, with capture on and a
+    /// catalogue that is up to date.
+    #[inline]
+    pub fn is_capturing(&self) -> bool {
+        self.is_active.get() && self.muted.get() == 0 && !self.is_schema_suspect.get()
+    }
 
     /// Joins the transaction unless that is done.
     #[inline]
@@ -342,6 +322,7 @@ impl State {
 
     /// The transaction is over: nothing is pending.
     pub fn end(&self) {
+        self.quick.take();
         self.is_active.set(false);
         self.tombstones_of.set(None);
         if self.ops.try_borrow_mut().is_err() {
@@ -357,6 +338,7 @@ impl State {
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
         self.has_parked.set(false);
+        self.last_loose.set((0, 0));
         self.rows_impacted.set(0);
     }
 
@@ -427,6 +409,7 @@ impl State {
 
     /// Back to when savepoint `n` opened.
     pub fn rollback_to(&self, n: i32) {
+        self.quick.take();
         self.tombstones_of.set(None);
         let n = n.max(0) as usize;
         let mark = {
@@ -446,7 +429,8 @@ impl State {
         self.ops.borrow_mut().rewind(mark);
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
-        self.completed.borrow_mut().clear();
+        // A mark too many does no harm.
+        self.completed.borrow_mut().retain(|(site, _, _)| site & LOOSE != 0);
         *self.replay.borrow_mut() = Default::default();
         let is_spilled = mark.has_written();
         self.store.borrow_mut().forget_to_savepoint(is_spilled);
@@ -457,13 +441,11 @@ impl State {
     /// Adds a row with a rowid to the buffer, as `kind` of `set`.
     #[inline]
     pub fn record(&self, table: u32, kind: Kind, rowid: i64, set: &Columns) -> Result<()> {
-        let is_heavy = {
-            let mut ops = self.ops.borrow_mut();
-            let set = if kind == Kind::Delete { 0 } else { ops.intern(set) };
-            ops.push_row(table, kind, rowid, set);
-            ops.weight() > SPILL_WEIGHT
-        };
-        if is_heavy { self.spill() } else { Ok(()) }
+        let mut ops = self.ops.borrow_mut();
+        let set = if kind == Kind::Delete { 0 } else { ops.intern(set) };
+        let is_new = ops.add_row(table, kind, rowid, set);
+        drop(ops);
+        if is_new { self.spill_if_heavy() } else { Ok(()) }
     }
 
     /// Stores the buffer before the commit when it has grown too large.
@@ -474,6 +456,7 @@ impl State {
 
     /// Stores the buffer before the commit.
     pub fn spill(&self) -> Result<()> {
+        self.quick.take();
         let outer = self.marks.borrow().last().copied();
         let written = self.store.borrow_mut().write(&self.ops.borrow(), &[], false, false);
         self.forget_if_stale();
@@ -486,6 +469,28 @@ impl State {
     /// Versions that the open transaction holds completely once it commits.
     pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
         self.completed.borrow_mut().extend(completed);
+    }
+
+    /// A change may have come without the rest of its version.
+    #[inline]
+    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version == 0 || self.last_loose.get() == (site, version) {
+            return Ok(());
+        }
+        self.last_loose.set((site, version));
+        if self.store.borrow_mut().holds_version(site, version)? {
+            Ok(())
+        } else {
+            self.mark_loose(site, version)
+        }
+    }
+
+    /// A change takes another apply position than the rest of its version.
+    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
+            self.completed.borrow_mut().push((site | LOOSE, version, version));
+        }
+        Ok(())
     }
 
     /// The apply position that the open transaction will have.
@@ -540,7 +545,7 @@ impl State {
 
     /// Takes the versions that are recorded so far, for readers inside the transaction.
     pub fn completed(&self) -> Vec<Completed> {
-        self.completed.borrow().clone()
+        self.completed.borrow().iter().filter(|(site, _, _)| site & LOOSE == 0).copied().collect()
     }
 
     /// The clocks that are not in segments, what is pending included, for readers inside the transaction.

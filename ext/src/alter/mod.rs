@@ -137,5 +137,7 @@ pub fn find_replicated(state: &State, name: &str) -> Result<Option<std::rc::Rc<T
     if let Some(table) = state.table_named(name)? {
         return Ok(Some(table));
     }
-    Ok(state.tables()?.into_iter().find(|table| table.name.eq_ignore_ascii_case(name)))
+    // The others are not described for that: there may be a thousand.
+    let spelled = state.catalog.borrow_mut().spelling_of(state.db, name)?;
+    spelled.map_or(Ok(None), |spelled| state.table_named(&spelled))
 }

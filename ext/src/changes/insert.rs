@@ -98,6 +98,8 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
         db_version: 0,
     };
     state.see_own(&site, clocks.version)?;
+    let ordinal = state.store.borrow_mut().sites.ordinal(state.db, &site)?;
+    state.note_loose(ordinal, clocks.version)?;
     let Some(table) = known_table(state, name)? else {
         park::put(state, &loose(), Kind::Schema, &format!("table {name:?} is not replicated here"))?;
         return Ok(state.db.last_insert_rowid());
@@ -109,7 +111,8 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
             None => {
                 let reason = format!("table {name:?} has no replicated column {cid:?} here");
                 if key.len() == table.key_columns.len() {
-                    // The row's incarnation begins all the same.
+                    // The row's incarnation begins all the same, after what came before in this statement.
+                    flush(state)?;
                     let clock = RowClock { cl: clocks.cl, groups: SmallVec::new() };
                     let _mute = state.mute();
                     merge::hold(state, &table, pk, &Incoming { key: &key, clock, values: &[] })?;
@@ -125,7 +128,6 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
             .or_else(|e| refuse(format_args!("pk of table {name:?}: {e}")))?;
     }
     let only = Columns::one(slot);
-    let ordinal = state.store.borrow_mut().sites.ordinal(state.db, &site)?;
     let group = Group {
         columns: only.clone(),
         rank: only,

@@ -50,6 +50,18 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
     let held = version_vector(state)?;
+    let loose = loose(state)?;
+    let everywhere;
+    let since = match since {
+        // Of a version that is new to the receiver, a part may lie further back.
+        Since::Newer(_, vector)
+            if loose.ranges().any(|(site, lo, hi)| is_new(&held, vector, site, lo, hi)) =>
+        {
+            everywhere = Since::Vector(vector.clone());
+            &everywhere
+        }
+        since => since,
+    };
     let committed = state.store.borrow().tail().db_version;
     let mut build = Build {
         state,
@@ -79,10 +91,31 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     let sent = std::mem::take(&mut build.sent);
     let claims = match since {
         Since::Position(0) => held,
-        Since::Position(_) => sent,
+        Since::Position(_) => sent.difference(&loose),
         Since::Vector(vector) | Since::Newer(_, vector) => held.difference(vector),
     };
     Ok(writer.finish_as(&claims, compress))
+}
+
+/// Whether some of these versions are held here and not in `vector`.
+fn is_new(held: &VersionVector, vector: &VersionVector, site: SiteId, lo: u64, hi: u64) -> bool {
+    let mut these = VersionVector::default();
+    these.insert_range(site, lo, hi);
+    let unknown = these.difference(vector);
+    unknown.difference(held) != unknown
+}
+
+/// Versions of which not all lies at one apply position.
+fn loose(state: &State) -> Result<VersionVector> {
+    let mut store = state.store.borrow_mut();
+    let mut vector = VersionVector::default();
+    for (ordinal, ranges) in store.loose()? {
+        let site = store.sites.id(state.db, ordinal)?;
+        for (lo, hi) in ranges.iter() {
+            vector.insert_range(site, lo, hi);
+        }
+    }
+    Ok(vector)
 }
 
 struct Build<'a> {

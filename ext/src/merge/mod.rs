@@ -8,7 +8,8 @@ mod row;
 pub use base::insert as insert_row;
 pub use held::{Held, HeldRow, hold, settle};
 pub use row::{
-    Incoming, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new, merge_row, written_here,
+    Incoming, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new, merge_row, raise,
+    written_here,
 };
 
 use crate::sqlite::Result;

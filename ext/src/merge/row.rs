@@ -171,6 +171,16 @@ pub fn begin_again(state: &State, table: &Table, place: &RowPlace) {
     }
 }
 
+/// Lets the clock of a live row's cell, which is in `group`, reach at least `col_version`.
+pub fn raise(state: &State, table: &Table, place: &RowPlace, group: &Group, slot: u32, col_version: u64) {
+    let Some(key) = place.live_key(table) else { return };
+    let only = Columns::one(slot);
+    let group = Group { columns: only.clone(), rank: only, col_version, ..group.clone() };
+    let run = Run::single(key.clone(), RowClock { cl: 1, groups: SmallVec::from_iter([group]) });
+    let pk = if let Key::Bytes(pk) = &key { Some(&pk[..]) } else { None };
+    state.ops.borrow_mut().push_clocks(table.id, crate::store::Kind::Raise, run, pk);
+}
+
 /// The clock of the row with this key.
 pub fn clock_by_key(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Option<RowClock>> {
     if check_key(table, key).is_err() {

@@ -68,7 +68,7 @@ fn encode_op(out: &mut Vec<u8>, op: &Op, ops: &Ops) {
     match op.kind {
         Kind::Insert | Kind::InsertSpelled | Kind::Update => ops.columns_of(op).encode(out),
         Kind::Delete | Kind::Forget => {}
-        Kind::Merge | Kind::MergeNew => encode_clocks(out, ops.run_of(op)),
+        Kind::Merge | Kind::MergeNew | Kind::Raise => encode_clocks(out, ops.run_of(op)),
     }
 }
 
@@ -147,17 +147,18 @@ fn decode_op(cursor: &mut Cursor, ops: &mut Ops) -> Result<()> {
         4 => Kind::Merge,
         5 => Kind::MergeNew,
         6 => Kind::Forget,
+        7 => Kind::Raise,
         _ => return Err(damaged()),
     };
     if count == 0 || (by_pk && !has_pk) {
         return Err(damaged());
     }
     match kind {
-        Kind::Merge | Kind::MergeNew => {
+        Kind::Merge | Kind::MergeNew | Kind::Raise => {
             let (clock, steps) = decode_clocks(cursor)?;
             let key = if by_pk { Key::Bytes(pk.unwrap_or_default().into()) } else { Key::Int(key) };
             let run = Run { key, count: u64::from(count), clock, steps };
-            ops.push_merge(table, kind == Kind::MergeNew, run, pk.filter(|_| by_pk));
+            ops.push_clocks(table, kind, run, pk.filter(|_| by_pk));
         }
         _ => {
             let set = match kind {

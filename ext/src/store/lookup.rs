@@ -2,7 +2,7 @@
 
 use super::bytes::damaged;
 use super::clock::{Key, RowClock, Run};
-use super::replay::Clocks;
+use super::replay::{Clocks, Layer};
 use super::segment::decode;
 use super::tables::{Statements, key_from, key_value};
 use crate::sqlite::{Result, ValueRef};
@@ -138,5 +138,20 @@ pub struct Segments<'a> {
 impl Clocks for Segments<'_> {
     fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
         self.lookup.clock(self.statements, table, key)
+    }
+}
+
+/// The overlay before the segments.
+pub struct Layers<'a> {
+    pub(super) overlay: &'a Layer,
+    pub(super) segments: Segments<'a>,
+}
+
+impl Clocks for Layers<'_> {
+    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
+        match self.overlay.get(&(table, key.clone())) {
+            Some(clock) => Ok(clock.clone()),
+            None => self.segments.clock(table, key),
+        }
     }
 }

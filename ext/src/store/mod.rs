@@ -28,18 +28,21 @@ pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
 pub use replay::{Layer, Replay};
-pub use sites::{MISSING, Sites};
+pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::RangeSet;
-use lookup::{Lookup, Segments};
+use lookup::{Layers, Lookup, Segments};
+use replay::Clocks;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tables::Statements;
 
 /// Transactions of at most this many rows go to the log.
 const LOG_ROWS_MAX: u64 = 256;
+/// The same for transactions whose rows lie here and there: segments take one row with as much work as a run.
+const LOG_SCATTERED_MAX: u64 = 2048;
 /// The log is folded into segments when it holds more rows than this.
 const FOLD_ROWS: u64 = 8192;
 
@@ -276,9 +279,35 @@ impl Store {
         for (lo, hi) in vector.get(&site).map(|held| held.iter().collect::<Vec<_>>()).unwrap_or_default() {
             own.insert(lo, hi);
         }
-        vector.retain(|ordinal, _| ordinal & sites::MISSING == 0);
+        vector.retain(|ordinal, _| ordinal & (sites::MISSING | sites::LOOSE) == 0);
         vector.insert(site, own);
         Ok(vector)
+    }
+
+    /// The versions whose changes may lie at several apply positions, by site.
+    pub fn loose(&mut self) -> Result<BTreeMap<u32, RangeSet>> {
+        if !self.refresh()? {
+            return Ok(BTreeMap::new());
+        }
+        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
+        let marked = self.sites.vector(self.db, statements)?.iter();
+        Ok(marked
+            .filter(|(ordinal, _)| *ordinal & sites::LOOSE != 0)
+            .map(|(ordinal, ranges)| (ordinal & !sites::LOOSE, ranges.clone()))
+            .collect())
+    }
+
+    /// True when a version is held, or, with [`LOOSE`] in the ordinal, marked.
+    pub fn holds_version(&mut self, site: u32, version: u64) -> Result<bool> {
+        if !self.refresh()? {
+            return Ok(false);
+        }
+        let own = self.site;
+        let is_own = site == own && version <= self.tail().version && self.raised == 0;
+        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
+        let vector = self.sites.vector(self.db, statements)?;
+        let has = |ordinal: u32| vector.get(&ordinal).is_some_and(|ranges| ranges.contains(version));
+        Ok(has(site) || (is_own && !has(own | sites::MISSING)))
     }
 
     /// True when some of our own versions are known to be missing here.
@@ -382,7 +411,7 @@ impl Store {
         has_parked: bool,
         is_last: bool,
     ) -> Result<()> {
-        if ops.is_empty() && completed.is_empty() && self.spilled.is_none() {
+        if ops.is_empty() && completed.is_empty() && !has_parked && self.spilled.is_none() {
             return Ok(());
         }
         if !self.refresh()? {
@@ -433,10 +462,14 @@ impl Store {
             }
             return Ok(());
         }
-        let has_local =
-            ops.pending().iter().any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget));
+        let has_local = ops
+            .pending()
+            .iter()
+            .any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget | Kind::Raise));
         let rows = ops.rows();
-        if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
+        let is_scattered = ops.pending().len() as u64 * 2 > rows;
+        let log_max = if is_scattered { LOG_SCATTERED_MAX } else { LOG_ROWS_MAX };
+        if is_last && self.spilled.is_none() && rows <= log_max {
             let next = Tail {
                 db_version: tail.db_version + 1,
                 version: tail.version.max(self.raised) + u64::from(has_local),
@@ -553,20 +586,3 @@ impl Store {
         Ok(())
     }
 }
-
-/// The overlay before the segments.
-pub struct Layers<'a> {
-    overlay: &'a Layer,
-    segments: Segments<'a>,
-}
-
-impl replay::Clocks for Layers<'_> {
-    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
-        match self.overlay.get(&(table, key.clone())) {
-            Some(clock) => Ok(clock.clone()),
-            None => self.segments.clock(table, key),
-        }
-    }
-}
-
-use replay::Clocks;

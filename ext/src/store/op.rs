@@ -24,6 +24,8 @@ pub enum Kind {
     MergeNew = 5,
     /// The clock under this key moved elsewhere (a tombstone came alive, or a row died).
     Forget = 6,
+    /// Local writes have seen changes that wait here: slots of `set` (a run) reach its column versions at least.
+    Raise = 7,
 }
 
 /// Rows `key .. key + count` of one table, or the one row with packed key `pk`.
@@ -121,7 +123,7 @@ impl Ops {
     /// Keeps a column set and tells its index; sets are few.
     #[inline]
     pub fn intern(&mut self, set: &Columns) -> u32 {
-        match self.sets.iter().rposition(|known| known.same(set)) {
+        match self.sets.iter().rposition(|known| known == set) {
             Some(index) => index as u32,
             None => {
                 self.sets.push(set.clone());
@@ -130,9 +132,23 @@ impl Ops {
         }
     }
 
-    /// Records a local write of the row with rowid `key`.
+    /// As [`Ops::intern`] of the slots below 64 whose bits are set; there is at least one.
     #[inline]
+    pub fn intern_bits(&mut self, bits: u64) -> u32 {
+        match self.sets.last() {
+            Some(last) if last.is_bits(bits) => self.sets.len() as u32 - 1,
+            _ => self.intern(&Columns::of_bits(bits)),
+        }
+    }
+
+    /// Records a local write of the row with rowid `key`.
     pub fn push_row(&mut self, table: u32, kind: Kind, key: i64, set: u32) {
+        self.add_row(table, kind, key, set);
+    }
+
+    /// As [`Ops::push_row`]; true when the row took a record of its own.
+    #[inline]
+    pub fn add_row(&mut self, table: u32, kind: Kind, key: i64, set: u32) -> bool {
         if self.ops.len() > self.written
             && let Some(last) = self.ops.last_mut()
             && last.key.wrapping_add(i64::from(last.count)) == key
@@ -143,9 +159,10 @@ impl Ops {
             && last.count < u32::MAX
         {
             last.count += 1;
-            return;
+            return false;
         }
         self.ops.push(Op { key, count: 1, table, set, pk: 0, kind, by_pk: false });
+        true
     }
 
     /// Records a stretch of rows at once.
@@ -162,6 +179,11 @@ impl Ops {
     /// Records clocks that won a merge, under a rowid (in the run) or under `pk`.
     pub fn push_merge(&mut self, table: u32, new_incarnation: bool, run: Run, pk: Option<&[u8]>) {
         let kind = if new_incarnation { Kind::MergeNew } else { Kind::Merge };
+        self.push_clocks(table, kind, run, pk);
+    }
+
+    /// Records an operation on clocks that are given: a merge, or [`Kind::Raise`].
+    pub fn push_clocks(&mut self, table: u32, kind: Kind, run: Run, pk: Option<&[u8]>) {
         if let (None, true, Some(last)) = (pk, self.ops.len() > self.written, self.ops.last_mut())
             && last.kind == kind
             && last.table == table

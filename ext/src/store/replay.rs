@@ -99,6 +99,11 @@ impl Replay {
                     draft.merge(&clocks, op.kind == Kind::MergeNew, db_version);
                     self.put(op.table, key, draft);
                 }
+                Kind::Raise => {
+                    let mut draft = self.take(op.table, key.clone(), base)?;
+                    draft.raise(&ops.run_of(op).clock);
+                    self.put(op.table, key, draft);
+                }
                 Kind::Forget => {
                     self.rows.insert((op.table, key), None);
                 }

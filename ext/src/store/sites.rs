@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, HashMap};
 /// Set in the ordinal of a range that says what is *missing* of our own versions after a restore.
 pub const MISSING: u32 = 1 << 31;
 
+/// Set in the ordinal of a range of versions of which a part may lie at another apply position than the rest: it came
+/// without the whole, or once more. A changeset since a position can't vouch for those.
+pub const LOOSE: u32 = 1 << 30;
+
 /// A cache of `__crsql_site` and `__crsql_vector`; the log adds what it completed.
 #[derive(Default)]
 pub struct Sites {
