@@ -240,7 +240,12 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 pub fn retry(state: &State) -> Result<()> {
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
-        let mut select = state.db.prepare("SELECT DISTINCT table_name, pk FROM main.__crsql_parked")?;
+        // What waits for a table that is not here is not even looked at: on a relay without a schema that is
+        // everything, and every transaction would read all of it again.
+        let mut select = state.db.prepare(
+            "SELECT DISTINCT table_name, pk FROM main.__crsql_parked
+             WHERE table_name IN (SELECT name FROM main.__crsql_table)",
+        )?;
         while select.step()? {
             rows.push((select.column_str(0)?.to_owned(), select.column_blob(1).to_vec()));
         }

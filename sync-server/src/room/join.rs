@@ -12,6 +12,9 @@ use super::Room;
 use super::registry::unavailable;
 use crate::auth::Grant;
 
+/// How long a newcomer waits for a snapshot to be made.
+const COPY_PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
 impl Room {
     /// Everything a newcomer is told, all of it durable.
     pub async fn admission(self: &Arc<Self>, hello: &Hello, grant: &Grant) -> Result<Admission, Fault> {
@@ -75,17 +78,18 @@ impl Room {
         if has_more || lacking.saturating_mul(100) < all.saturating_mul(settings.snapshot_share) {
             return None;
         }
-        // Without tables a copy has only parked changes, which are no faster than the journal.
-        let tables = |connection: &rusqlite::Connection, _| {
-            let sql = "SELECT count(*) FROM sqlite_master WHERE name LIKE '\\_\\_crsql\\_%\\_%' ESCAPE '\\' AND type = 'trigger'";
-            Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?)
-        };
-        if self.store.ask(tables).await.ok()? == 0 {
+        // The journal from an older snapshot on costs less than a new one. Without tables a copy has only parked
+        // changes, which are no faster than the journal; and nobody waits for a database that lags behind.
+        let recent = admission.head.pos - admission.head.pos / 10;
+        if !self.store.is_ready(recent) {
             return None;
         }
-        // The journal from an older snapshot on costs less than a new one.
-        let recent = admission.head.pos.saturating_sub(admission.head.pos / 10);
-        let file = self.store.snapshot(recent).await.ok()?;
+        let copying = tokio::spawn({
+            let store = self.store.clone();
+            async move { store.snapshot(recent).await }
+        });
+        // If it takes long, it is there for the next one.
+        let file = tokio::time::timeout(COPY_PATIENCE, copying).await.ok()?.ok()?.ok()?;
         let url = format!("/v1/rooms/{}/snapshot/{:016x}.{}", escaped(&self.name), file.epoch, file.pos);
         Some(Snapshot { url, pos: file.pos, bytes: file.bytes, checksum: file.checksum })
     }

@@ -10,7 +10,7 @@ mod snapshot;
 pub use digest::digests;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crsql_protocol::{Code, Fault};
@@ -77,6 +77,9 @@ pub struct Store {
     runtime: tokio::runtime::Handle,
     open: Mutex<Option<Database>>,
     scheduled: AtomicBool,
+    /// Where the database stands, and whether it has replicated tables, as far as is known without asking it.
+    standing: AtomicU64,
+    has_tables: AtomicBool,
     snapshot: Mutex<Option<Arc<SnapshotFile>>>,
 }
 
@@ -111,6 +114,8 @@ impl Store {
             runtime: tokio::runtime::Handle::current(),
             open: Mutex::default(),
             scheduled: AtomicBool::new(false),
+            standing: AtomicU64::new(0),
+            has_tables: AtomicBool::new(false),
             snapshot: Mutex::default(),
         })
     }
@@ -151,6 +156,11 @@ impl Store {
         })
     }
 
+    /// Whether a copy made now would have tables and everything up to a position.
+    pub fn is_ready(&self, pos: u64) -> bool {
+        self.has_tables.load(Ordering::Acquire) && self.standing.load(Ordering::Acquire) >= pos
+    }
+
     fn with<T>(&self, body: impl FnOnce(&Connection, u64) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
         let mut database = match open.take() {
@@ -159,6 +169,8 @@ impl Store {
         };
         self.follow(&mut database)?;
         let done = body(&database.connection, database.pos)?;
+        self.has_tables.store(has_tables(&database.connection)?, Ordering::Release);
+        self.standing.store(database.pos, Ordering::Release);
         if OPEN.load(Ordering::Relaxed) <= self.settings.open_rooms {
             *open = Some(database);
         }
@@ -203,6 +215,11 @@ impl Drop for Database {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
+    let mut exists = connection.prepare_cached("SELECT 1 FROM sqlite_master WHERE name = '__crsql_table'")?;
+    Ok(exists.exists([])? && connection.prepare_cached("SELECT 1 FROM __crsql_table")?.exists([])?)
 }
 
 /// Makes the database look like a schema.
