@@ -20,5 +20,6 @@ mod pool;
 mod random;
 mod room;
 pub mod serve;
+mod store;
 pub mod sync;
 mod tls;
