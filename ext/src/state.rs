@@ -56,6 +56,8 @@ pub struct State {
     /// The last version that was noted as loose in this transaction.
     last_loose: Cell<(u32, u64)>,
     may_have_parked: Cell<(bool, u32)>,
+    /// The data version in the transaction that is being committed.
+    synced_at: Cell<u32>,
     is_active: Cell<bool>,
     /// `crsql_changes` is joining the transaction right now.
     pub is_joining: Cell<bool>,
@@ -110,6 +112,7 @@ impl State {
             has_parked: Cell::new(false),
             last_loose: Cell::new((0, 0)),
             may_have_parked: Cell::new((true, u32::MAX)),
+            synced_at: Cell::new(0),
             is_active: Cell::new(false),
             is_joining: Cell::new(false),
             is_store_stale: Cell::new(false),
@@ -289,6 +292,7 @@ impl State {
 
     /// Stores everything: the transaction is about to commit.
     pub fn sync(&self) -> Result<()> {
+        self.synced_at.set(self.db.data_version());
         crate::merge::settle(self)?;
         if !self.ops.borrow().is_empty() && self.store.borrow_mut().exists()? && self.may_have_parked()? {
             crate::park::sweep(self)?;
@@ -351,17 +355,20 @@ impl State {
         self.rows_impacted.set(0);
     }
 
-    /// The transaction has committed. Another connection can't have written between its read and its commit.
+    /// The transaction has committed. Another connection can't have written between its read and its commit, so what
+    /// was known inside it is still true; but only that. Whatever this transaction had no need to read may be from
+    /// before the commits of others, and would pass for fresh if it got the new number.
     pub fn committed(&self) {
         self.end();
-        self.store.borrow_mut().committed();
+        let before = self.synced_at.get();
+        self.store.borrow_mut().committed(before);
         let now = self.db.data_version();
         let mut tombstones = self.tombstones.borrow_mut();
-        if tombstones.1 != u32::MAX {
+        if tombstones.1 == before {
             tombstones.1 = now;
         }
         let parked = self.may_have_parked.get();
-        if parked.1 != u32::MAX {
+        if parked.1 == before {
             self.may_have_parked.set((parked.0, now));
         }
     }

@@ -81,33 +81,41 @@ async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// A process that ends with the test, however that ends.
+struct Sidecar(Child);
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// `crsql-server sync` as a process.
-fn sidecar(file: &Path, arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_crsql-server"))
+fn sidecar(file: &Path, arguments: &[&str]) -> Sidecar {
+    let child = Command::new(env!("CARGO_BIN_EXE_crsql-server"))
         .arg("sync")
         .arg(file)
         .args(arguments)
         .stderr(Stdio::null())
         .spawn()
-        .unwrap()
+        .unwrap();
+    Sidecar(child)
 }
 
-fn finished(mut child: Child) -> ExitStatus {
+fn finished(mut child: Sidecar) -> ExitStatus {
     let end = Instant::now() + DEADLINE;
     loop {
-        if let Some(status) = child.try_wait().unwrap() {
+        if let Some(status) = child.0.try_wait().unwrap() {
             return status;
         }
-        if Instant::now() > end {
-            child.kill().unwrap();
-            panic!("the sidecar never ended");
-        }
+        assert!(Instant::now() < end, "the sidecar never ended");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn terminate(child: &Child) {
-    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+fn terminate(child: &Sidecar) {
+    let killed = Command::new("kill").arg(child.0.id().to_string()).status().unwrap();
     assert!(killed.success());
 }
 
@@ -203,7 +211,8 @@ async fn the_sidecar_syncs_once_and_says_by_its_exit_code_how_it_went() {
     let relay = relay(dir.path()).await;
     let url = format!("ws://{}/demo", relay.address());
     a.exec("INSERT INTO todo VALUES (1, 'milk')");
-    let code = |child: Child| async { tokio::task::spawn_blocking(|| finished(child)).await.unwrap().code() };
+    let code =
+        |child: Sidecar| async { tokio::task::spawn_blocking(|| finished(child)).await.unwrap().code() };
     assert_eq!(code(sidecar(&a.path, &[&url, "--once"])).await, Some(0));
     assert_eq!(code(sidecar(&b.path, &[&url, "--once"])).await, Some(0));
     assert_eq!(a.digest(), b.digest());
@@ -282,8 +291,8 @@ async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
             tokio::time::sleep(Duration::from_millis(roll(8))).await;
         }
         let at = roll(2) as usize;
-        running[at].kill().unwrap();
-        running[at].wait().unwrap();
+        running[at].0.kill().unwrap();
+        running[at].0.wait().unwrap();
         running[at] = sidecar(&apps[at].path, &[&url]);
     }
     until("the digests are equal", || {
@@ -296,9 +305,6 @@ async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
         // Nothing was taken for another history.
         assert_eq!(app.text("SELECT count(*) FROM crsql_peers"), "2");
     }
-    for child in &mut running {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    drop(running);
     relay.stop().await;
 }

@@ -29,6 +29,28 @@ fn the_site_id_belongs_to_the_file() {
 }
 
 #[test]
+fn a_transaction_that_changes_nothing_does_not_hide_what_others_wrote_before_it() {
+    for wal in [false, true] {
+        let dir = TempDir::new();
+        let a = file_site(&dir, T, wal);
+        let b = a.reopen();
+        a.exec("INSERT INTO t VALUES (1, 'x', 'y')");
+        for i in 2..6 {
+            b.exec(&format!("INSERT INTO t VALUES ({i}, 'x', 'y'); DELETE FROM t WHERE id = {}", 100 + i));
+            // Joins, finds that nothing is different, and commits.
+            a.exec("BEGIN IMMEDIATE; UPDATE t SET x = x; COMMIT");
+            a.exec(&format!("UPDATE t SET y = {i} WHERE id = 1"));
+            assert_eq!(a.db_version(), b.db_version());
+        }
+        b.exec("DELETE FROM t WHERE id = 2");
+        a.exec("BEGIN IMMEDIATE; UPDATE t SET x = x; COMMIT");
+        a.exec("INSERT INTO t VALUES (2, 'again', 'y')");
+        assert_eq!(a.rows("SELECT DISTINCT cl FROM crsql_changes WHERE pk = crsql_pack_columns(2)"), ["3"]);
+        assert_eq!(a.doctor(), "[]");
+    }
+}
+
+#[test]
 fn connections_that_write_in_turn_share_one_sequence_of_versions() {
     for wal in [false, true] {
         let dir = TempDir::new();

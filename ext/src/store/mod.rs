@@ -183,9 +183,12 @@ impl Store {
         if self.is_current { self.data_version } else { self.db.data_version() }
     }
 
-    /// The transaction has committed: SQLite counts our own commits, too, as a change of the file.
-    pub fn committed(&mut self) {
-        self.data_version = self.db.data_version();
+    /// The transaction has committed: SQLite counts our own commits, too, as a change of the file. `before` is what
+    /// it counted inside the transaction; counters of an earlier number are to be read again.
+    pub fn committed(&mut self, before: u32) {
+        if self.data_version == before {
+            self.data_version = self.db.data_version();
+        }
     }
 
     /// A rollback to a savepoint: what was stored since may be gone. `is_spilled` tells whether any is left.

@@ -387,6 +387,26 @@ fn changesets_applied_by_hand_reach_the_others_too() {
 }
 
 #[test]
+fn two_processes_that_sync_one_file_do_not_fork_it() {
+    let mut world = World::new(2);
+    world.dial(0, 1);
+    world.settle();
+    let twin = world.twin(0);
+    world.dial(twin, 1);
+    for at in 0..10 {
+        world.sites[0].exec(&format!("INSERT INTO todo VALUES ({at}, 't{at}', 0)"));
+        world.sites[1].exec(&format!("INSERT INTO todo VALUES ({}, 'r{at}', 0)", 100 + at));
+        let first = if at % 2 == 0 { twin } else { 0 };
+        world.flush(first);
+        world.settle();
+    }
+    world.assert_converged();
+    assert_eq!(world.sites[1].text("SELECT count(*) FROM todo"), "20");
+    let is_new = |event: &Event| matches!(event, Event::NewSite { .. });
+    assert!(world.sites.iter().all(|site| !site.events.iter().any(is_new)));
+}
+
+#[test]
 fn another_room_another_token_and_another_tie_break_are_refused() {
     use crsql_client::node::{Action, Dial, Policy};
     let refusal = |room: &str, token: Option<&str>, tie_break: &str| {

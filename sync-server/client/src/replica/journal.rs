@@ -92,6 +92,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Whether nobody else has appended to it.
+    pub fn is_current(&self, conn: &Connection) -> Result<bool> {
+        let last: i64 = conn
+            .prepare_cached("SELECT coalesce(max(pos), 0) FROM main.__crsql_sync_journal")?
+            .query_row([], |row| row.get(0))?;
+        Ok(last as u64 == self.head)
+    }
+
     /// A new epoch: nothing before can be resumed.
     pub fn renew(&mut self, conn: &Connection) -> Result<()> {
         self.epoch = conn.query_row("SELECT random()", [], |row| row.get::<_, i64>(0))? as u64;

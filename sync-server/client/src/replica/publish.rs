@@ -29,6 +29,7 @@ const PUBLISH_BYTES_MAX: usize = 64 << 20;
 impl Replica {
     /// Publishes what was committed since the last time. Inside a batch that has not written anything yet.
     pub(super) fn publish(&mut self) -> Result<()> {
+        self.follow_others()?;
         let at = tables::db_version(&self.conn)?;
         if self.looked_at == Some(at) {
             return Ok(());
@@ -59,6 +60,17 @@ impl Replica {
         }
         self.looked_at = Some(at);
         Ok(())
+    }
+
+    /// Reads everything again if another process syncs the same file, too, and has published or recorded something:
+    /// what it gave a chain must not get another one here.
+    fn follow_others(&mut self) -> Result<()> {
+        let state = tables::state(&self.conn)?;
+        let is_same = state.site != self.site || state.published == own(self.ledger.whole(), self.site);
+        match is_same && self.journal.is_current(&self.conn)? {
+            true => Ok(()),
+            false => self.load(),
+        }
     }
 
     fn publish_own(&mut self, versions: &RangeSet, before: &VersionVector) -> Result<()> {

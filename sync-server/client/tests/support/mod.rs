@@ -78,6 +78,8 @@ pub struct World {
     pub now_ms: u64,
     pub delivered: usize,
     pub delivered_bytes: usize,
+    /// Nobody leaves a transaction open: with two processes on one file the other would wait for it.
+    eager: bool,
     dir: tempfile::TempDir,
 }
 
@@ -88,8 +90,15 @@ impl World {
 
     pub fn with(count: usize, options: Options, schema: &str) -> World {
         let dir = tempfile::tempdir().unwrap();
-        let mut world =
-            World { sites: Vec::new(), wires: Vec::new(), now_ms: 0, delivered: 0, delivered_bytes: 0, dir };
+        let mut world = World {
+            sites: Vec::new(),
+            wires: Vec::new(),
+            now_ms: 0,
+            delivered: 0,
+            delivered_bytes: 0,
+            eager: false,
+            dir,
+        };
         for at in 0..count {
             world.sites.push(Site::open(&world.path(at), &options));
             world.sites[at].exec(schema);
@@ -145,6 +154,14 @@ impl World {
         let nowhere = Site::open(Path::new(":memory:"), &options);
         drop(std::mem::replace(&mut self.sites[at], nowhere));
         self.sites[at] = Site::open(&self.path(at), &options);
+    }
+
+    /// Another process that syncs the same file.
+    pub fn twin(&mut self, at: usize) -> usize {
+        self.eager = true;
+        let options = self.sites[at].options.clone();
+        self.sites.push(Site::open(&self.path(at), &options));
+        self.sites.len() - 1
     }
 
     /// Another site from a copy of a file, opened as it is.
@@ -226,6 +243,9 @@ impl World {
         self.delivered += 1;
         self.delivered_bytes += bytes.len();
         self.sites[at].node.receive(self.now_ms, link, &bytes).unwrap();
+        if self.eager {
+            self.sites[at].node.flush(self.now_ms).unwrap();
+        }
         self.collect();
         true
     }
