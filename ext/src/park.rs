@@ -7,6 +7,7 @@ use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::ids::SiteId;
+use crsql_core::limits::COL_VERSION_MAX;
 use crsql_core::merge::{CellClock, Stamp, cell_wins, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
@@ -239,7 +240,12 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 pub fn retry(state: &State) -> Result<()> {
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
-        let mut select = state.db.prepare("SELECT DISTINCT table_name, pk FROM main.__crsql_parked")?;
+        // What waits for a table that is not here is not even looked at: on a relay without a schema that is
+        // everything, and every transaction would read all of it again.
+        let mut select = state.db.prepare(
+            "SELECT DISTINCT table_name, pk FROM main.__crsql_parked
+             WHERE table_name IN (SELECT name FROM main.__crsql_table)",
+        )?;
         while select.step()? {
             rows.push((select.column_str(0)?.to_owned(), select.column_blob(1).to_vec()));
         }
@@ -251,6 +257,32 @@ pub fn retry(state: &State) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// the row as it is.
+pub fn take_for_new_columns(state: &State) -> Result<()> {
+    if state.db.has_busy_writer() || !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
+        return Ok(());
+    }
+    let mut names: Vec<String> = Vec::new();
+    {
+        let mut select = state.db.prepare("SELECT DISTINCT table_name FROM main.__crsql_parked")?;
+        while select.step()? {
+            names.push(select.column_str(0)?.to_owned());
+        }
+    }
+    let mut is_new = false;
+    for name in names {
+        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+    }
+    if !is_new {
+        return Ok(());
+    }
+    crate::alter::atomically(state, || {
+        crate::capture::enlist(state)?;
+        retry(state)
+    })
 }
 
 /// Before a commit that wrote rows: drops what is parked of rows that have begun another incarnation, and lets
@@ -265,34 +297,43 @@ pub fn sweep(state: &State) -> Result<()> {
     }
     let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
     for (id, change) in parked {
-        if is_stale(state, &change)? || (outlives(state, &change)? && is_stale(state, &change)?) {
+        dominate(state, &change)?;
+        if is_stale(state, &change)? {
             delete.execute(&[ValueRef::Integer(id)])?;
         }
     }
     Ok(())
 }
 
-/// Begins a new incarnation of a row that this transaction wrote, if a parked change of it would win over that
-/// write. True when it did.
-fn outlives(state: &State, change: &Loose) -> Result<bool> {
-    let Some(table) = state.table_named(&change.table)? else { return Ok(false) };
-    let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(false) };
-    let Some((place, clock)) = crate::merge::written_here(state, &table, &key)? else { return Ok(false) };
+/// Lets this transaction's write of a row dominate a parked change, as if that had been merged before: by its column
+/// version where the two are of one cell, else by a new incarnation.
+fn dominate(state: &State, change: &Loose) -> Result<()> {
+    let Some(table) = state.table_named(&change.table)? else { return Ok(()) };
+    let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(()) };
+    let table = &table;
+    let Some((place, clock)) = crate::merge::written_here(state, table, &key)? else { return Ok(()) };
     let slot =
         if change.is_row() { Some(ROW) } else { table.column_named(column_of(&change.cid)).map(|c| c.id) };
-    let loses = match slot.and_then(|slot| clock.group_of(slot)) {
-        _ if change.cl > clock.cl => false,
-        Some(group) => group.col_version > change.col_version || change.is_row(),
-        None => true,
-    };
+    let Some(slot) = slot.filter(|_| clock.is_alive()) else { return Ok(()) };
+    if change.cl == clock.cl {
+        let local = state.store.borrow().next_local();
+        let group = clock.group_of(slot).filter(|g| g.site == local.site && g.version == local.version);
+        let Some(group) =
+            group.filter(|g| slot != ROW && (g.col_version..COL_VERSION_MAX).contains(&change.col_version))
+        else {
+            return Ok(());
+        };
+        crate::merge::raise(state, table, &place, group, slot, change.col_version + 1);
+        return Ok(());
+    }
     // A clock far ahead would take as many incarnations; it can only be hostile, and stays parked.
-    if loses || slot.is_none() || !clock.is_alive() || change.cl > clock.cl + 64 {
-        return Ok(false);
+    if change.cl < clock.cl || change.cl > clock.cl + 64 {
+        return Ok(());
     }
-    for _ in 0..=(change.cl.saturating_sub(clock.cl) / 2) {
-        crate::merge::begin_again(state, &table, &place);
+    for _ in 0..=((change.cl - clock.cl) / 2) {
+        crate::merge::begin_again(state, table, &place);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Tries the parked changes of one row, whose key came as `pk`.
@@ -333,6 +374,10 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
             })
         }
         _ => {
+            for change in &loose {
+                let site = state.store.borrow_mut().sites.ordinal(state.db, &change.stamp.site)?;
+                state.mark_loose(site, change.stamp.version)?;
+            }
             let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
             changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
         }

@@ -1,9 +1,13 @@
 //! What one connection's functions and virtual tables share.
 
-use crate::capture::Candidates;
+mod buffer;
+mod tombstones;
+
+use crate::capture::{Candidates, Quick};
 use crate::catalog::{Catalog, Table};
-use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
-use crate::store::{Columns, Completed, Kind, Layer, LocalVersion, Mark, Ops, Replay, Store};
+use crate::sqlite::{Db, Error, Result, Statement};
+use crate::store::{Columns, Completed, Kind, LOOSE, Mark, Ops, Store};
+use buffer::Replayed;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::TieBreak;
 use std::cell::{Cell, RefCell};
@@ -14,9 +18,6 @@ use std::rc::Rc;
 const SPILL_WEIGHT: usize = 1 << 19;
 /// Before a savepoint opens less is kept, since what it may bring back has to stay in memory.
 const SAVEPOINT_WEIGHT: usize = 1 << 17;
-
-/// A reader inside a transaction has the buffer replayed in memory up to this many rows; more are stored first.
-const LAYER_ROWS_MAX: u64 = 4096;
 
 /// The state of a connection.
 pub struct State {
@@ -36,6 +37,8 @@ pub struct State {
     pub muted: Cell<u32>,
     /// Changes that merges could not write yet.
     pub held: RefCell<crate::merge::Held>,
+    /// The row that was merged last.
+    pub last_merged: Cell<Option<Box<crate::merge::Known>>>,
     /// The row that a statement on `crsql_changes` is collecting.
     pub bracket: RefCell<crate::changes::Bracket>,
     marks: RefCell<Vec<Mark>>,
@@ -50,6 +53,8 @@ pub struct State {
     tombstones_of: Cell<Option<(u32, bool)>>,
     began_explicitly: Cell<bool>,
     has_parked: Cell<bool>,
+    /// The last version that was noted as loose in this transaction.
+    last_loose: Cell<(u32, u64)>,
     may_have_parked: Cell<(bool, u32)>,
     is_active: Cell<bool>,
     /// `crsql_changes` is joining the transaction right now.
@@ -65,16 +70,10 @@ pub struct State {
     pub enlist: Cell<Option<Statement>>,
     /// The table that was captured last.
     last_table: RefCell<Option<Rc<Table>>>,
+    /// What is known of the next row to be captured.
+    pub quick: Cell<Quick>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
-}
-
-/// The buffer replayed: the rows, how many operations are in whole, and how many rows of the next one.
-#[derive(Default)]
-struct Replayed {
-    rows: Replay,
-    ops: usize,
-    rows_of_next: u32,
 }
 
 /// Keeps capture quiet while a merge writes base tables.
@@ -98,6 +97,7 @@ impl State {
             before: RefCell::default(),
             muted: Cell::new(0),
             held: RefCell::default(),
+            last_merged: Cell::new(None),
             bracket: RefCell::default(),
             marks: RefCell::default(),
             replay: RefCell::default(),
@@ -108,6 +108,7 @@ impl State {
             tombstones_of: Cell::new(None),
             began_explicitly: Cell::new(false),
             has_parked: Cell::new(false),
+            last_loose: Cell::new((0, 0)),
             may_have_parked: Cell::new((true, u32::MAX)),
             is_active: Cell::new(false),
             is_joining: Cell::new(false),
@@ -117,6 +118,7 @@ impl State {
             restore_changes: RefCell::new(None),
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
+            quick: Cell::default(),
             rows_impacted: Cell::new(0),
         }
     }
@@ -124,6 +126,7 @@ impl State {
     /// Stops capture until the guard is dropped, however that happens.
     pub fn mute(&self) -> Mute<'_> {
         self.muted.set(self.muted.get() + 1);
+        self.quick.take();
         Mute(&self.muted)
     }
 
@@ -132,6 +135,13 @@ impl State {
     /// A statement that touches replicated tables was prepared: the schema may have changed.
     pub fn suspect_schema(&self) {
         self.is_schema_suspect.set(true);
+        self.quick.take();
+    }
+
+    /// Whether [`State::check_suspect_schema`] has a reason.
+    #[inline]
+    pub fn is_schema_suspect(&self) -> bool {
+        self.is_schema_suspect.get()
     }
 
     /// Looks at `schema_version` and forgets the catalogue if it moved.
@@ -139,7 +149,9 @@ impl State {
         self.is_schema_suspect.set(false);
         let version = self.db.schema_version()?;
         if version != self.schema_version.get() {
+            self.last_merged.set(None);
             self.schema_version.set(version);
+            self.quick.take();
             self.catalog.borrow_mut().forget();
             *self.last_table.borrow_mut() = None;
             self.store.borrow_mut().recheck_schema();
@@ -153,8 +165,9 @@ impl State {
 
     /// Forgets the catalogue: we changed the schema ourselves.
     pub fn forget_schema(&self) {
+        self.last_merged.set(None);
         self.schema_version.set(-1);
-        self.is_schema_suspect.set(true);
+        self.suspect_schema();
     }
 
     /// As [`State::check_schema`], when there is a reason.
@@ -172,8 +185,15 @@ impl State {
             || self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
-        if !is_busy && self.check_schema().is_err() {
+        if is_busy {
+            return;
+        }
+        let known = self.schema_version.get();
+        if self.check_schema().is_err() {
             self.suspect_schema();
+        } else if self.schema_version.get() != known {
+            // What fails here is tried again when the transaction commits.
+            crate::park::take_for_new_columns(self).ok();
         }
     }
 
@@ -237,52 +257,14 @@ impl State {
         Ok(())
     }
 
-    // --- tombstones ---------------------------------------------------------------------------------------
-
-    /// True when a row of `table` may have a past under its key, so that an insert must tell its key.
-    #[inline]
-    pub fn may_have_tombstones(&self, table: u32) -> Result<bool> {
-        match self.tombstones_of.get() {
-            Some((known, has)) if known == table => Ok(has),
-            _ => self.look_for_tombstones(table),
-        }
-    }
-
-    fn look_for_tombstones(&self, table: u32) -> Result<bool> {
-        let now = self.db.data_version();
-        let mut known = self.tombstones.borrow_mut();
-        if known.1 != now {
-            let mut select = self.db.prepare("SELECT id FROM main.__crsql_table WHERE has_tombstones")?;
-            let mut rows = select.query(&[])?;
-            let mut ids = BTreeSet::new();
-            while rows.step()? {
-                ids.insert(rows.column_i64(0) as u32);
-            }
-            *known = (ids, now);
-        }
-        let has = known.0.contains(&table);
-        if self.is_active.get() {
-            self.tombstones_of.set(Some((table, has)));
-        }
-        Ok(has)
-    }
-
-    /// A row of `table` died: from now on inserts must tell their keys, on every connection.
-    pub fn note_tombstone(&self, table: u32) -> Result<()> {
-        if self.may_have_tombstones(table)? {
-            return Ok(());
-        }
-        let rowid = self.db.last_insert_rowid();
-        self.db
-            .prepare("UPDATE main.__crsql_table SET has_tombstones = 1 WHERE id = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(table))])?;
-        self.db.set_last_insert_rowid(rowid);
-        self.tombstones.borrow_mut().0.insert(table);
-        self.tombstones_of.set(None);
-        Ok(())
-    }
-
     // --- the transaction ----------------------------------------------------------------------------------
+
+    /// True while a row needs no more than to be recorded: in a transaction that we joined, with capture on and a
+    /// catalogue that is up to date.
+    #[inline]
+    pub fn is_capturing(&self) -> bool {
+        self.is_active.get() && self.muted.get() == 0 && !self.is_schema_suspect.get()
+    }
 
     /// Joins the transaction unless that is done.
     #[inline]
@@ -298,6 +280,9 @@ impl State {
         if !self.is_active.replace(true) {
             self.began_explicitly.set(!self.db.is_autocommit());
             self.marks.borrow_mut().clear();
+            if let Ok(mut store) = self.store.try_borrow_mut() {
+                store.set_writing(true);
+            }
         }
         Ok(())
     }
@@ -342,7 +327,12 @@ impl State {
 
     /// The transaction is over: nothing is pending.
     pub fn end(&self) {
+        self.quick.take();
         self.is_active.set(false);
+        self.last_merged.set(None);
+        if let Ok(mut store) = self.store.try_borrow_mut() {
+            store.set_writing(false);
+        }
         self.tombstones_of.set(None);
         if self.ops.try_borrow_mut().is_err() {
             self.is_store_stale.set(true);
@@ -357,6 +347,7 @@ impl State {
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
         self.has_parked.set(false);
+        self.last_loose.set((0, 0));
         self.rows_impacted.set(0);
     }
 
@@ -394,7 +385,10 @@ impl State {
     /// A rollback came while the store was at work; its caches are worth nothing now.
     fn forget_if_stale(&self) {
         if self.is_store_stale.replace(false) {
-            self.store.borrow_mut().forget();
+            let mut store = self.store.borrow_mut();
+            store.forget();
+            store.set_writing(false);
+            drop(store);
             self.tombstones.borrow_mut().1 = u32::MAX;
             if self.db.is_autocommit() && !self.is_active.get() {
                 self.end();
@@ -427,7 +421,9 @@ impl State {
 
     /// Back to when savepoint `n` opened.
     pub fn rollback_to(&self, n: i32) {
+        self.quick.take();
         self.tombstones_of.set(None);
+        self.last_merged.set(None);
         let n = n.max(0) as usize;
         let mark = {
             let mut marks = self.marks.borrow_mut();
@@ -446,7 +442,8 @@ impl State {
         self.ops.borrow_mut().rewind(mark);
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
-        self.completed.borrow_mut().clear();
+        // A mark too many does no harm.
+        self.completed.borrow_mut().retain(|(site, _, _)| site & LOOSE != 0);
         *self.replay.borrow_mut() = Default::default();
         let is_spilled = mark.has_written();
         self.store.borrow_mut().forget_to_savepoint(is_spilled);
@@ -457,13 +454,11 @@ impl State {
     /// Adds a row with a rowid to the buffer, as `kind` of `set`.
     #[inline]
     pub fn record(&self, table: u32, kind: Kind, rowid: i64, set: &Columns) -> Result<()> {
-        let is_heavy = {
-            let mut ops = self.ops.borrow_mut();
-            let set = if kind == Kind::Delete { 0 } else { ops.intern(set) };
-            ops.push_row(table, kind, rowid, set);
-            ops.weight() > SPILL_WEIGHT
-        };
-        if is_heavy { self.spill() } else { Ok(()) }
+        let mut ops = self.ops.borrow_mut();
+        let set = if kind == Kind::Delete { 0 } else { ops.intern(set) };
+        let is_new = ops.add_row(table, kind, rowid, set);
+        drop(ops);
+        if is_new { self.spill_if_heavy() } else { Ok(()) }
     }
 
     /// Stores the buffer before the commit when it has grown too large.
@@ -474,11 +469,13 @@ impl State {
 
     /// Stores the buffer before the commit.
     pub fn spill(&self) -> Result<()> {
+        self.quick.take();
         let outer = self.marks.borrow().last().copied();
         let written = self.store.borrow_mut().write(&self.ops.borrow(), &[], false, false);
         self.forget_if_stale();
         written?;
         self.ops.borrow_mut().set_written(outer);
+        self.last_merged.set(None);
         *self.replay.borrow_mut() = Default::default();
         Ok(())
     }
@@ -486,6 +483,28 @@ impl State {
     /// Versions that the open transaction holds completely once it commits.
     pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
         self.completed.borrow_mut().extend(completed);
+    }
+
+    /// A change may have come without the rest of its version.
+    #[inline]
+    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version == 0 || self.last_loose.get() == (site, version) {
+            return Ok(());
+        }
+        self.last_loose.set((site, version));
+        if self.store.borrow_mut().holds_version(site, version)? {
+            Ok(())
+        } else {
+            self.mark_loose(site, version)
+        }
+    }
+
+    /// A change takes another apply position than the rest of its version.
+    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
+            self.completed.borrow_mut().push((site | LOOSE, version, version));
+        }
+        Ok(())
     }
 
     /// The apply position that the open transaction will have.
@@ -515,7 +534,7 @@ impl State {
 
     /// True when changes may be parked; looked up when somebody else may have parked some.
     pub fn may_have_parked(&self) -> Result<bool> {
-        let now = self.db.data_version();
+        let now = self.store.borrow().data_version();
         let known = self.may_have_parked.get();
         if known.1 == now || self.has_parked.get() {
             return Ok(known.0 || self.has_parked.get());
@@ -540,49 +559,7 @@ impl State {
 
     /// Takes the versions that are recorded so far, for readers inside the transaction.
     pub fn completed(&self) -> Vec<Completed> {
-        self.completed.borrow().clone()
-    }
-
-    /// The clocks that are not in segments, what is pending included, for readers inside the transaction.
-    pub fn layer(&self) -> Result<Rc<Layer>> {
-        if self.ops.borrow().rows() > LAYER_ROWS_MAX {
-            self.spill()?;
-        }
-        if self.ops.borrow().is_empty() {
-            return self.store.borrow_mut().overlay();
-        }
-        self.with_replay(|replay, store, local| {
-            let mut layer = (*store.overlay()?).clone();
-            layer.extend(replay.sealed_copy(local, store.next_seq()));
-            Ok(Rc::new(layer))
-        })
-    }
-
-    /// Runs `body` with the buffer replayed up to its last operation.
-    pub fn with_replay<T>(
-        &self,
-        body: impl FnOnce(&Replay, &mut Store, LocalVersion) -> Result<T>,
-    ) -> Result<T> {
-        let mut store = self.store.borrow_mut();
-        store.refresh()?;
-        let local = store.next_local();
-        let ops = self.ops.borrow();
-        let mut replay = self.replay.borrow_mut();
-        let Replayed { rows, ops: done, rows_of_next } = &mut *replay;
-        let pending = ops.pending();
-        // The last operation may have grown since, so it never counts as done.
-        if pending.last().is_some_and(|last| *done + 1 < pending.len() || *rows_of_next < last.count) {
-            store.with_layers(|base| {
-                for op in &pending[*done..] {
-                    rows.apply(op, *rows_of_next, &ops, local.db_version, base)?;
-                    *rows_of_next = 0;
-                }
-                Ok(())
-            })?;
-            *done = pending.len() - 1;
-            *rows_of_next = pending.last().map_or(0, |last| last.count);
-        }
-        body(rows, &mut store, local)
+        self.completed.borrow().iter().filter(|(site, _, _)| site & LOOSE == 0).copied().collect()
     }
 
     /// Drops everything that would keep the connection from closing.

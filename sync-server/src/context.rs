@@ -25,6 +25,8 @@ pub struct Context {
     pub auth: Auth,
     /// Threads that read journals.
     pub readers: Pool,
+    /// Threads that write the rooms' databases, and read them.
+    pub materialisers: Pool,
     /// Bytes of pushes that may wait for the journal.
     pub queue: Arc<Semaphore>,
     /// What may be pushed.

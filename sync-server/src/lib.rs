@@ -20,4 +20,5 @@ mod pool;
 mod random;
 mod room;
 pub mod serve;
+mod store;
 mod tls;

@@ -94,6 +94,7 @@ impl Relay {
         }
         let context = Arc::new(Context {
             readers: Pool::start("reader", settings.readers),
+            materialisers: Pool::start("materialiser", settings.materialisers),
             queue: Arc::new(Semaphore::new(settings.journal_queue.bytes().min(Semaphore::MAX_PERMITS))),
             checker: Checker::new(&settings),
             drain: watch::Sender::new(false),

@@ -297,3 +297,40 @@ fn random_deltas_with_loss_duplication_and_reordering_converge() {
         assert_eq!(all[0].version_vector(), all[2].version_vector(), "seed {seed}");
     }
 }
+
+#[test]
+fn a_changeset_since_a_position_claims_no_version_of_which_a_part_lies_further_back() {
+    let [author, relay, reader] = sites("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t");
+    author.exec("INSERT INTO t VALUES (1, 'x', 'y')");
+    let changes = author.changes();
+    relay.merge(&changes[..1]);
+    let position = relay.db_version();
+    pull(&relay, &author);
+    reader.apply(&relay.changeset_since(position));
+    pull(&reader, &relay);
+    assert_converged(&[&author, &relay, &reader]);
+
+    // What lies at one position is claimed.
+    let position = relay.db_version();
+    author.exec("INSERT INTO t VALUES (2, 'x', 'y')");
+    pull(&relay, &author);
+    reader.apply(&relay.changeset_since(position));
+    assert_eq!(reader.version_vector(), relay.version_vector());
+}
+
+#[test]
+fn marks_of_versions_that_came_in_part_survive_a_rollback_to_a_savepoint() {
+    let [author, relay, reader] = sites("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t");
+    author.exec("INSERT INTO t VALUES (1, 'x', 'y')");
+    let changes = author.changes();
+    relay.exec("BEGIN");
+    relay.merge(&changes[..1]);
+    relay.exec("SAVEPOINT s");
+    relay.merge(&changes[1..]);
+    relay.exec("ROLLBACK TO s; COMMIT");
+    let position = relay.db_version();
+    pull(&relay, &author);
+    reader.apply(&relay.changeset_since(position));
+    pull(&reader, &relay);
+    assert_converged(&[&author, &relay, &reader]);
+}

@@ -52,6 +52,73 @@ fn changes_of_an_unknown_column_wait_for_the_column() {
 }
 
 #[test]
+fn one_statement_brings_known_and_unknown_columns_of_a_new_row() {
+    for reverse in [false, true] {
+        let (new, old) = (site(NEW), site(OLD));
+        new.exec("INSERT INTO t VALUES (1, NULL, 'z'), (2, 'x', 'z')");
+        let mut changes = new.changes();
+        if reverse {
+            changes.reverse();
+        }
+        old.merge_in_one_statement(&changes);
+        assert_eq!(old.rows("SELECT * FROM t ORDER BY id"), ["1|NULL", "2|'x'"]);
+        let clocks = "SELECT pk, cid, col_version FROM crsql_changes WHERE cid = 'x' ORDER BY pk";
+        assert_eq!(old.rows(clocks), new.rows(clocks));
+        upgrade(&old);
+        assert_converged(&[&new, &old]);
+    }
+}
+
+#[test]
+fn a_write_after_a_plain_alter_beats_what_waits_for_its_cell_and_nothing_else() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    pull(&old, &new);
+    new.exec("UPDATE t SET x = 'meanwhile' WHERE id = 1");
+    old.exec("ALTER TABLE t ADD COLUMN z DEFAULT 'dz'");
+    old.exec("UPDATE t SET z = 'mine' WHERE id = 1");
+    sync(&new, &old);
+    assert_eq!(new.rows("SELECT * FROM t"), ["1|'meanwhile'|'mine'"]);
+    assert_same_tables(&["t"], &[&new, &old]);
+    for replica in [&new, &old] {
+        let clocks = "SELECT cid, cl, col_version FROM crsql_changes ORDER BY cid";
+        assert_eq!(replica.rows(clocks), ["'x'|1|2", "'z'|1|2"], "the row did not begin anew");
+    }
+}
+
+#[test]
+fn a_row_moved_right_after_a_plain_alter_takes_along_what_waited_for_its_column() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    pull(&old, &new);
+    old.exec("ALTER TABLE t ADD COLUMN z DEFAULT 'dz'");
+    old.exec("UPDATE t SET id = 2 WHERE id = 1");
+    assert_eq!(old.rows("SELECT * FROM t"), ["2|'x'|'z'"]);
+    sync(&new, &old);
+    assert_same_tables(&["t"], &[&new, &old]);
+}
+
+#[test]
+fn a_transaction_that_only_parks_takes_an_apply_position() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    let mut changes = new.changes();
+    changes.sort_by_key(|change| change[2].as_str() == "z");
+    changes.iter().for_each(|change| old.merge(std::slice::from_ref(change)));
+    assert_eq!(old.db_version(), old.int("SELECT max(db_version) FROM crsql_changes"));
+    let before = old.db_version();
+    old.exec("UPDATE t SET x = 'y'");
+    assert_eq!(
+        old.db_version(),
+        before + 1,
+        "a reader that waits for what follows the parked change misses nothing"
+    );
+    let third = site(NEW);
+    third.apply(&old.changeset());
+    assert_eq!(third.rows("SELECT * FROM t"), ["1|'y'|'z'"]);
+}
+
+#[test]
 fn parked_changes_are_forwarded() {
     let (new, old, third) = (site(NEW), site(OLD), site(NEW));
     new.exec("INSERT INTO t VALUES (1, 'x', 'z'); INSERT INTO later VALUES ('k', 'v')");

@@ -78,7 +78,14 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
         let store = state.store.borrow();
         (store.site(), store.tail().version)
     };
-    state.db.exec("DELETE FROM main.__crsql_vector")?;
+    let held = state.store.borrow_mut().vector()?;
+    state.db.exec("DELETE FROM main.__crsql_vector WHERE site & 0x40000000 = 0")?;
+    // And they come at other positions than what stays of the same versions.
+    let loose: Vec<_> = held
+        .iter()
+        .flat_map(|(site, ranges)| ranges.iter().map(|(lo, hi)| (*site | crate::store::LOOSE, lo, hi)))
+        .collect();
+    state.store.borrow_mut().sites.complete(state.db, &loose)?;
     if version > 0 {
         state.db.prepare("INSERT INTO main.__crsql_vector VALUES (?1, 1, ?2)")?.execute(&[
             ValueRef::Integer(i64::from(site | crate::store::MISSING)),

@@ -2,27 +2,28 @@
 //! them to the transaction.
 //!
 //! `crsql_capture` is never read or written with content. Triggers name it so that SQLite enlists it in the
-//! transaction and calls `sync` before the commit, and the savepoint methods at each savepoint.
+//! transaction and calls `sync` before the commit, and the savepoint methods at each savepoint. They name
+//! `crsql_capture_ahead` so that capture learns of statements before they run.
 
+mod ahead;
 mod alter;
 mod row;
 mod table;
-mod written;
 
 pub use alter::Before;
-pub use row::{Candidates, delete_keyed, insert_keyed, record_changed};
-#[cfg(test)]
-pub use written::{SCHEMA as WRITTEN_SCHEMA, take_arguments};
+pub use row::{Candidates, Quick, delete_keyed, insert_keyed, record_changed};
 
-use crate::sqlite::{Call, Db, Flags, Result, ValueRef, register_function, register_module};
+use crate::sqlite::{
+    Call, Db, Error, Flags, Result, ValueRef, catch_panic, register_aggregate, register_function,
+    register_module,
+};
 use crate::state::State;
 use std::ffi::CStr;
 use std::rc::Rc;
 
 type Capture = fn(&State, &Call<'_>) -> Result<()>;
 
-const FUNCTIONS: [(&CStr, Capture); 5] = [
-    (c"crsql_capture_insert", row::insert),
+const FUNCTIONS: [(&CStr, Capture); 4] = [
     (c"crsql_capture_key", row::key_update),
     (c"crsql_capture_candidate", row::candidate),
     (c"crsql_capture_before", alter::before),
@@ -31,6 +32,9 @@ const FUNCTIONS: [(&CStr, Capture); 5] = [
 
 /// Registers the functions and the virtual tables.
 pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
+    register_function(db, c"crsql_capture_insert", -1, Flags::INNOCUOUS, state, |state: &State, call| {
+        row::insert(state, call)
+    })?;
     for (name, body) in FUNCTIONS {
         register_function(
             db,
@@ -43,8 +47,14 @@ pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
             },
         )?;
     }
-    register_module::<written::Written<false>>(db, c"crsql_capture_update", state)?;
-    register_module::<written::Written<true>>(db, c"crsql_capture_delete", state)?;
+    // SQLite can't undo a statement that fires only these: see `schema::triggers`.
+    register_aggregate(db, c"crsql_capture_update", Flags::INNOCUOUS, state, |state: &State, args| {
+        catch_panic(|| row::update(state, args)).map_err(Error::uncaptured)
+    })?;
+    register_aggregate(db, c"crsql_capture_delete", Flags::INNOCUOUS, state, |state: &State, args| {
+        catch_panic(|| row::delete(state, args)).map_err(Error::uncaptured)
+    })?;
+    register_module::<ahead::Ahead>(db, c"crsql_capture_ahead", state)?;
     register_module::<table::CaptureTable>(db, c"crsql_capture", state)
 }
 

@@ -1,8 +1,10 @@
 //! The functions that triggers call, row by row. This is the hot path: a plain insert into a table with an
 //! INTEGER PRIMARY KEY must cost little more than the call itself.
 
-use crate::catalog::{Shape, StatementKey, Table};
-use crate::sqlite::{Args, Call, Error, Result, ValueRef};
+use super::alter::{exists, place_values};
+use crate::catalog::{Shape, Table, Use};
+use crate::merge::find_rowid;
+use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
 use crsql_core::key::{Collation, canonical_key};
@@ -39,7 +41,75 @@ impl Candidates {
     }
 }
 
-#[inline]
+/// What capture knows before it looks: the next row is of this table, and nothing has to be seen to but the row.
+/// [`State`] takes it away whenever that may have changed.
+#[derive(Clone, Copy)]
+pub struct Quick {
+    /// The table's id as triggers pass it; negative for none.
+    table: i64,
+    shape: Shape,
+    /// How many arguments a key takes.
+    width: usize,
+    /// A new row is known by its rowid, if its key is [`Quick::is_plain`].
+    is_new_by_rowid: bool,
+    /// The key's texts are spelled canonically whatever they are.
+    is_text_plain: bool,
+    /// The buffer's set of all of the table's columns.
+    all: u32,
+}
+
+impl Default for Quick {
+    fn default() -> Quick {
+        let shape = Shape::Packed;
+        Quick { table: -1, shape, width: 0, is_new_by_rowid: false, is_text_plain: false, all: 0 }
+    }
+}
+
+impl Quick {
+    /// What is known, if the row is of that table.
+    #[inline]
+    fn of(state: &State, args: &Args<'_>) -> Option<Quick> {
+        let quick = state.quick.get();
+        (args.integer(0) == Some(quick.table)).then_some(quick)
+    }
+
+    /// The next row may be of `table` again.
+    fn learn(state: &State, table: &Table) {
+        let is_new_by_rowid = match table.shape {
+            Shape::Integer => true,
+            Shape::Rowid(_) => state.has_no_tombstones(table.id),
+            Shape::Packed => false,
+        };
+        let known = state.quick.get();
+        if (known.table == i64::from(table.id) && known.is_new_by_rowid == is_new_by_rowid)
+            || !state.is_capturing()
+            || !table.untriggered.is_empty()
+            || !table.info.user_triggers.is_empty()
+            || !state.candidates.borrow().0.is_empty()
+        {
+            return;
+        }
+        state.quick.set(Quick {
+            table: i64::from(table.id),
+            shape: table.shape,
+            width: key_width(table),
+            is_new_by_rowid,
+            is_text_plain: table.key_columns.iter().all(|column| column.collation == Collation::Binary),
+            all: state.ops.borrow_mut().intern(&table.all),
+        });
+    }
+
+    /// As [`is_plain`], of a trigger's arguments.
+    #[inline]
+    fn is_plain(&self, args: &Args<'_>) -> bool {
+        (2..1 + self.width).all(|at| match args.class(at) {
+            Class::Blob | Class::Integer => true,
+            Class::Text => self.is_text_plain,
+            Class::Real | Class::Null => false,
+        })
+    }
+}
+
 fn table_of(state: &State, args: &Args<'_>) -> Result<Rc<Table>> {
     state.check_suspect_schema()?;
     match args.integer(0) {
@@ -54,16 +124,40 @@ fn not_ours() -> Error {
 }
 
 /// `crsql_capture_insert(table, NEW key…)`
+#[inline]
 pub fn insert(state: &State, call: &Call<'_>) -> Result<()> {
+    let args = call.args();
+    if let Some(quick) = Quick::of(state, &args)
+        && quick.is_new_by_rowid
+        && let Some(rowid) = args.integer(1)
+        && quick.is_plain(&args)
+    {
+        let is_new = state.ops.borrow_mut().add_row(quick.table as u32, Kind::Insert, rowid, quick.all);
+        return if is_new { state.spill_if_heavy() } else { Ok(()) };
+    }
+    insert_slowly(state, &args)
+}
+
+#[inline(never)]
+fn insert_slowly(state: &State, args: &Args<'_>) -> Result<()> {
+    if state.muted.get() > 0 {
+        return Ok(());
+    }
     state.join()?;
-    let table = table_of(state, &call.args())?;
+    let table = table_of(state, args)?;
     if !table.untriggered.is_empty() {
         state.note_stale(&table)?;
     }
+    let key = args.skip(1);
     if !state.candidates.borrow().0.is_empty() {
-        settle_candidates(state, &table, &call.args().skip(1), true)?;
+        settle_candidates(state, &table, &key, true)?;
     }
-    record_insert(state, &table, &call.args().skip(1))
+    // Triggers that are younger than ours run first, and may have deleted the new row or changed its key.
+    if table.info.user_triggers.is_empty() || row_with_key(state, &table, &key)?.is_some() {
+        record_insert(state, &table, &key)?;
+    }
+    Quick::learn(state, &table);
+    Ok(())
 }
 
 /// Records the insert of a row with this place and key.
@@ -138,9 +232,45 @@ pub fn key_width(table: &Table) -> usize {
 }
 
 /// `crsql_capture_delete(table, OLD key…)`
+#[inline]
 pub fn delete(state: &State, args: &Args<'_>) -> Result<()> {
+    if let Some(Quick { shape: Shape::Integer, table, .. }) = Quick::of(state, args)
+        && let Some(rowid) = args.integer(1)
+    {
+        let is_new = state.ops.borrow_mut().add_row(table as u32, Kind::Delete, rowid, 0);
+        return if is_new { state.spill_if_heavy() } else { Ok(()) };
+    }
+    delete_slowly(state, args)
+}
+
+#[inline(never)]
+fn delete_slowly(state: &State, args: &Args<'_>) -> Result<()> {
+    if state.muted.get() > 0 {
+        return Ok(());
+    }
+    state.join()?;
     let table = table_of(state, args)?;
-    record_delete(state, &table, &args.skip(1))
+    let key = args.skip(1);
+    record_delete(state, &table, &key)?;
+    if !table.info.user_triggers.is_empty()
+        && let Some(rowid) = row_with_key(state, &table, &key)?
+    {
+        // A younger trigger ran first and brought the row back, which was recorded before this.
+        match table.shape {
+            Shape::Integer => record_insert(state, &table, &key)?,
+            _ => insert_keyed(state, &table, rowid, &place_and_key(&table, &key)?.1)?,
+        }
+    }
+    Quick::learn(state, &table);
+    Ok(())
+}
+
+/// The rowid of the row that has this key now, 0 where clocks don't lie by rowid.
+fn row_with_key(state: &State, table: &Table, key: &Args<'_>) -> Result<Option<i64>> {
+    if let Shape::Rowid(_) = table.shape {
+        return find_rowid(state, table, &place_and_key(table, key)?.1);
+    }
+    Ok(exists(state, table, &place_values(table, key)?)?.then_some(0))
 }
 
 /// Records the delete of a row with this place and key.
@@ -165,38 +295,50 @@ pub fn delete_keyed(state: &State, table: &Table, rowid: i64, values: &[ValueRef
 }
 
 /// `crsql_capture_update(table, NEW key…, column, NEW value, OLD value, …)`
+#[inline]
 pub fn update(state: &State, args: &Args<'_>) -> Result<()> {
+    if let Some(quick) = Quick::of(state, args)
+        && quick.shape != Shape::Packed
+        && let Some(rowid) = args.integer(1)
+        && let Some(changed) = args.changed_bits(1 + quick.width)
+    {
+        if changed == 0 {
+            return Ok(());
+        }
+        let mut ops = state.ops.borrow_mut();
+        let set = ops.intern_bits(changed);
+        let is_new = ops.add_row(quick.table as u32, Kind::Update, rowid, set);
+        drop(ops);
+        return if is_new { state.spill_if_heavy() } else { Ok(()) };
+    }
+    update_slowly(state, args)
+}
+
+#[inline(never)]
+fn update_slowly(state: &State, args: &Args<'_>) -> Result<()> {
+    if state.muted.get() > 0 {
+        return Ok(());
+    }
+    state.join()?;
     let table = table_of(state, args)?;
-    let first = 1 + key_width(&table);
-    let (mut low, mut high) = (0_u64, Columns::new());
-    let mut at = first;
-    while at + 2 < args.len() {
+    let mut changed = Columns::new();
+    for at in (1 + key_width(&table)..args.len().saturating_sub(2)).step_by(3) {
         // Storage class and bits decide: 1 to 1.0 is a change, and so is a change of case under NOCASE.
         if !args.are_same(at + 1, at + 2) {
-            match args.integer(at) {
-                Some(column @ 0..64) => low |= 1 << column,
-                Some(column) => high.insert(column as u32),
-                None => return Err(not_ours()),
-            }
+            changed.insert(args.integer(at).and_then(|id| u32::try_from(id).ok()).ok_or_else(not_ours)?);
         }
-        at += 3;
     }
-    let mut changed = Columns::of_bits(low);
-    if !high.is_empty() {
-        changed.union_with(&high);
-    }
+    let key = args.skip(1);
     if !state.candidates.borrow().0.is_empty() {
         // An upsert that became an update: the row it found is the one it changed.
-        settle_candidates(state, &table, &args.skip(1), false)?;
+        settle_candidates(state, &table, &key, false)?;
     }
     if !table.untriggered.is_empty() {
         state.note_stale(&table)?;
-        changed.union_with(&super::alter::changed_unseen(&table, &args.skip(1), state)?);
+        changed.union_with(&super::alter::changed_unseen(&table, &key, state)?);
     }
-    if changed.is_empty() {
-        return Ok(());
-    }
-    record_update(state, &table, &args.skip(1), &changed)
+    Quick::learn(state, &table);
+    if changed.is_empty() { Ok(()) } else { record_update(state, &table, &key, &changed) }
 }
 
 /// Records that columns of the row with this place and key changed.
@@ -249,6 +391,7 @@ pub fn candidate(state: &State, call: &Call<'_>) -> Result<()> {
     let table = table_of(state, &call.args())?;
     let ValueRef::Integer(ordinal) = call.arg(1) else { return Err(not_ours()) };
     let key = call.args().skip(2).iter().map(|value| value.to_owned_value()).collect();
+    state.quick.take();
     state.candidates.borrow_mut().push(Candidate { table: table.id, ordinal, key });
     Ok(())
 }
@@ -269,7 +412,7 @@ pub fn find_candidates(state: &State, args: &Args<'_>) -> Result<()> {
 }
 
 fn find_candidate(state: &State, table: &Table, by_rowid: bool, place: &[ValueRef<'_>]) -> Result<()> {
-    let statement = table.statement(state.db, StatementKey::Candidate { by_rowid }, || {
+    let statement = table.statement(state.db, Use::Candidate { by_rowid }, || {
         let rowid = match table.shape {
             Shape::Rowid(name) => format!("{name}, "),
             _ => String::new(),
@@ -281,6 +424,7 @@ fn find_candidate(state: &State, table: &Table, by_rowid: bool, place: &[ValueRe
         Ok((0..row.column_count()).map(|at| row.column_value(at).to_owned_value()).collect::<Vec<_>>())
     })?;
     if let Some(key) = found {
+        state.quick.take();
         state.candidates.borrow_mut().push(Candidate { table: table.id, ordinal: i64::from(by_rowid), key });
     }
     Ok(())

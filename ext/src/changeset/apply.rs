@@ -4,16 +4,16 @@ use super::run::{Target, Translated, check, translate};
 use crate::alter::atomically;
 use crate::capture::enlist;
 use crate::catalog::{Shape, Table};
-use crate::merge::{self, Incoming, Outcome, insert_row, merge_row};
+use crate::merge::{self, Incoming, Outcome, Walk, merge_along};
 use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::{Columns, Key, ROW, Run};
+use crate::store::{Columns, Key, LOOSE, ROW, Run};
 use crsql_core::changeset::{Changeset, Limits, Reader, RowKey, RunHeader};
 use crsql_core::ids::SiteId;
 use crsql_core::merge::Stamp;
 use crsql_core::value::Value;
-use crsql_core::version_vector::VersionVector;
+use crsql_core::version_vector::{RangeSet, VersionVector};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
@@ -84,7 +84,8 @@ pub fn apply(state: &State, bytes: &[u8]) -> Result<Report> {
         enlist(state)?;
         let mut apply = Apply::new(state, &changeset)?;
         apply.run()?;
-        let Apply { report, spoiled, .. } = apply;
+        let Apply { report, loose, spoiled, .. } = apply;
+        note_loose(state, loose)?;
         claim(state, changeset.claims(), &spoiled)?;
         if state.may_have_parked()? {
             park::retry(state)?;
@@ -97,12 +98,31 @@ pub fn apply(state: &State, bytes: &[u8]) -> Result<Report> {
     Ok(report)
 }
 
+/// Marks versions that came in part, and are not held: a part of them lies here, the rest may come later.
+fn note_loose(state: &State, loose: BTreeMap<u32, RangeSet>) -> Result<()> {
+    if loose.is_empty() {
+        return Ok(());
+    }
+    let mut store = state.store.borrow_mut();
+    let (held, marked) = (store.vector()?, store.loose()?);
+    drop(store);
+    for (site, mut ranges) in loose {
+        for known in [held.get(&site), marked.get(&site)].into_iter().flatten() {
+            ranges = ranges.difference(known);
+        }
+        state.complete(ranges.iter().map(|(lo, hi)| (site | LOOSE, lo, hi)));
+    }
+    Ok(())
+}
+
 /// Records the versions that the changeset completes.
 fn claim(state: &State, claims: &VersionVector, spoiled: &BTreeSet<(SiteId, u64)>) -> Result<()> {
     let held = super::version_vector(state)?;
     let mut fresh = claims.difference(&held);
     for (site, version) in spoiled {
         fresh.remove(*site, *version);
+        let ordinal = state.store.borrow_mut().sites.ordinal(state.db, site)?;
+        state.note_loose(ordinal, *version)?;
     }
     let mut completed = Vec::new();
     let misses_own = state.store.borrow_mut().misses_own()?;
@@ -127,6 +147,8 @@ struct Apply<'c> {
     /// The last row of a keyed table was new, so the next is tried as new first.
     expects_new: bool,
     report: Report,
+    /// Versions that come in part, by site.
+    loose: BTreeMap<u32, RangeSet>,
     /// Versions of which something was refused: not complete.
     spoiled: BTreeSet<(SiteId, u64)>,
 }
@@ -147,6 +169,7 @@ impl<'c> Apply<'c> {
             filled: HashMap::new(),
             expects_new: true,
             report: Report::default(),
+            loose: BTreeMap::new(),
             spoiled: BTreeSet::new(),
         })
     }
@@ -194,6 +217,9 @@ impl<'c> Apply<'c> {
                 self.refuse(&header, rows, &refusal.to_string());
                 continue;
             }
+            for group in &header.groups {
+                self.note_loose(group.site, group.version, group.version_of_row(rows.saturating_sub(1)));
+            }
             let described = &self.changeset.tables()[header.table as usize];
             match self.state.table_named(&described.name)? {
                 Some(table) => self.known_run(&mut reader, &header, &described.columns, table, rows)?,
@@ -201,6 +227,19 @@ impl<'c> Apply<'c> {
             }
         }
         Ok(())
+    }
+
+    /// Notes versions that come without a claim: in part, as far as anybody knows.
+    fn note_loose(&mut self, site: u32, first: u64, last: u64) {
+        let claimed = self.changeset.claims().of_site(self.changeset.sites()[site as usize]);
+        if first == 0 || claimed.is_some_and(|claimed| claimed.contains_range(first, last)) {
+            return;
+        }
+        let unclaimed = claimed.map_or_else(
+            || RangeSet::of(first, last),
+            |claimed| RangeSet::of(first, last).difference(claimed),
+        );
+        self.loose.entry(self.sites[site as usize]).or_default().union_with(&unclaimed);
     }
 
     fn refuse(&mut self, header: &RunHeader, rows: u64, reason: &str) {
@@ -284,21 +323,17 @@ impl<'c> Apply<'c> {
         run: Run,
     ) -> Result<()> {
         let mut order = Order::new(&translated.targets);
+        let insert = merge::insert_statement(self.state, table, &order.columns)?;
         let first = run.first_int().unwrap_or(0);
         let (mut done, mut from, mut refused) = (0, 0, 0);
         while let Some(key) = reader.next_row(&mut order.values).map_err(malformed)? {
             let RowKey::Integer(rowid) = key else { return Err(malformed("a key that is not an integer")) };
             order.fill(&[ValueRef::Integer(rowid)]);
-            match insert_row(self.state, table, &order.columns, &order.buffer) {
+            match merge::insert_with(self.state, &insert, &order.buffer) {
                 Ok(_) => done += 1,
                 Err(error) if error.is_constraint() => {
                     if done > from {
-                        self.state.ops.borrow_mut().push_merge(
-                            table.id,
-                            true,
-                            run.slice(from, done - from),
-                            None,
-                        );
+                        self.state.record_merge(table.id, true, run.slice(from, done - from));
                     }
                     let row = run.clock_at(rowid.abs_diff(first));
                     let values = order.by_column();
@@ -313,7 +348,7 @@ impl<'c> Apply<'c> {
             }
         }
         if done > from {
-            self.state.ops.borrow_mut().push_merge(table.id, true, run.slice(from, done - from), None);
+            self.state.record_merge(table.id, true, run.slice(from, done - from));
         }
         self.report.applied += (done - refused) * merge::changes_in(&run.clock);
         self.filled.insert(table.id, run.last_int());
@@ -335,6 +370,7 @@ impl<'c> Apply<'c> {
         };
         let mut order = Order::new(&translated.targets);
         let mut key: Vec<ValueRef<'_>> = Vec::new();
+        let mut walk = Walk::default();
         let mut row = 0;
         while let Some(row_key) = reader.next_row(&mut order.values).map_err(malformed)? {
             key.clear();
@@ -356,7 +392,7 @@ impl<'c> Apply<'c> {
             // Even a row of nothing but unknown columns begins its incarnation.
             let values = order.by_column();
             let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values };
-            self.merge(table, &incoming)?;
+            self.merge(table, &incoming, &mut walk)?;
             if translated.has_unknown {
                 self.park_unknown(header, table, translated, &order, &key, row)?;
             }
@@ -366,7 +402,7 @@ impl<'c> Apply<'c> {
         Ok(())
     }
 
-    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>) -> Result<()> {
+    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<()> {
         let is_candidate = self.expects_new
             && incoming.clock.cl == 1
             && matches!(table.shape, Shape::Rowid(_))
@@ -377,11 +413,11 @@ impl<'c> Apply<'c> {
                 Some(outcome) => outcome,
                 None => {
                     self.expects_new = false;
-                    merge_row(self.state, table, incoming)?
+                    merge_along(self.state, table, incoming, walk)?
                 }
             }
         } else {
-            let outcome = merge_row(self.state, table, incoming)?;
+            let outcome = merge_along(self.state, table, incoming, walk)?;
             self.expects_new = matches!(outcome, Outcome::Applied(_));
             outcome
         };

@@ -50,6 +50,18 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
     let held = version_vector(state)?;
+    let loose = loose(state)?;
+    let everywhere;
+    let since = match since {
+        // Of a version that is new to the receiver, a part may lie further back.
+        Since::Newer(_, vector)
+            if loose.ranges().any(|(site, lo, hi)| is_new(&held, vector, site, lo, hi)) =>
+        {
+            everywhere = Since::Vector(vector.clone());
+            &everywhere
+        }
+        since => since,
+    };
     let committed = state.store.borrow().tail().db_version;
     let mut build = Build {
         state,
@@ -65,7 +77,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
         _ => {
             let mut by_table: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
             scan::newer(state.db, &layer, since.position(), |table, run| {
-                let wanted = build.wanted(&run)?;
+                let wanted = build.wanted(run)?;
                 by_table.entry(table).or_default().extend(wanted);
                 Ok(())
             })?;
@@ -79,10 +91,31 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     let sent = std::mem::take(&mut build.sent);
     let claims = match since {
         Since::Position(0) => held,
-        Since::Position(_) => sent,
+        Since::Position(_) => sent.difference(&loose),
         Since::Vector(vector) | Since::Newer(_, vector) => held.difference(vector),
     };
     Ok(writer.finish_as(&claims, compress))
+}
+
+/// Whether some of these versions are held here and not in `vector`.
+fn is_new(held: &VersionVector, vector: &VersionVector, site: SiteId, lo: u64, hi: u64) -> bool {
+    let mut these = VersionVector::default();
+    these.insert_range(site, lo, hi);
+    let unknown = these.difference(vector);
+    unknown.difference(held) != unknown
+}
+
+/// Versions of which not all lies at one apply position.
+fn loose(state: &State) -> Result<VersionVector> {
+    let mut store = state.store.borrow_mut();
+    let mut vector = VersionVector::default();
+    for (ordinal, ranges) in store.loose()? {
+        let site = store.sites.id(state.db, ordinal)?;
+        for (lo, hi) in ranges.iter() {
+            vector.insert_range(site, lo, hi);
+        }
+    }
+    Ok(vector)
 }
 
 struct Build<'a> {
@@ -108,7 +141,7 @@ impl Build<'_> {
             let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
             let mut index = None;
             runs_of(state, table.id, &mut |run| {
-                for run in self.wanted(&run)? {
+                for run in self.wanted(run)? {
                     let at = *index.get_or_insert_with(|| {
                         self.writer.table(&table.name, table.key_columns.len() as u32, &columns)
                     });
@@ -131,15 +164,20 @@ impl Build<'_> {
     }
 
     /// The parts of a run that the receiver lacks, cut so that each part lacks the same groups all along.
-    fn wanted(&mut self, run: &Run) -> Result<SmallVec<[Run; 1]>> {
+    fn wanted(&mut self, run: Run) -> Result<SmallVec<[Run; 1]>> {
         let mut parts: SmallVec<[Run; 1]> = SmallVec::new();
         let steps = run.steps.iter().any(|step| step.version > 0 || step.db_version > 0);
         let count = if steps { run.count } else { 1 };
+        let all = if run.clock.groups.len() < 64 { (1 << run.clock.groups.len()) - 1 } else { u64::MAX };
+        if count == 1 && self.bits(&run, 0)? == all {
+            parts.push(run);
+            return Ok(parts);
+        }
         let mut last: Option<(u64, u64)> = None;
         let mut start = 0;
         for row in 0..=count {
             // As bits, which groups this row has to offer; more than 64 groups are not told apart, all are sent.
-            let bits = if row < count { Some(self.bits(run, row)?) } else { None };
+            let bits = if row < count { Some(self.bits(&run, row)?) } else { None };
             if let Some((from, before)) = last
                 && Some(before) == bits
             {

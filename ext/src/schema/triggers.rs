@@ -10,21 +10,24 @@
 //!
 //! ```sql
 //! CREATE TRIGGER "__crsql_3_delete" AFTER DELETE ON "todo"
-//! BEGIN SELECT 1 FROM crsql_capture_delete(3, OLD._rowid_, OLD."id"); END
+//! BEGIN SELECT crsql_capture_delete(3, OLD._rowid_, OLD."id")
+//! UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END
 //! ```
-//! Updates and deletes hand over the row as the arguments of a table without rows. SQLite keeps a journal for each
-//! statement that calls a function after it has written a row, to undo that statement alone, and needs none for
-//! reading a table. An INSERT has it anyway, because its key may clash.
+//! Updates and deletes hand over the row to an aggregate function. SQLite takes a call of a scalar function for
+//! something that can fail, so each statement that fires the trigger would keep a journal of its own to undo itself:
+//! half of the cost of an UPDATE. An aggregate is no such thing to it. The price is that a failure here can't undo
+//! the statement, so it is told as one that makes SQLite roll back the whole transaction: a row that was not captured
+//! is never committed. An INSERT has that journal anyway, because its key may clash.
 //!
-//! # The functions and tables
+//! # The functions
 //! `key` is the rowid, or the rowid and the key's columns, or the key's columns: see
 //! [`KeyShape`]. The first argument is always the table's id.
 //!
 //! | call | when |
 //! |---|---|
 //! | `crsql_capture_insert(table, NEW key…)` | a row was inserted |
-//! | `crsql_capture_delete(table, OLD key…)`, a table | a row was deleted |
-//! | `crsql_capture_update(table, NEW key…, column, NEW value, OLD value, …)`, a table | any column was assigned (the first eight), one of these was (the rest) |
+//! | `crsql_capture_delete(table, OLD key…)`, an aggregate | a row was deleted |
+//! | `crsql_capture_update(table, NEW key…, column, NEW value, OLD value, …)`, an aggregate | any column was assigned (the first eight), one of these was (the rest) |
 //! | `crsql_capture_key(table, n, NEW key…, OLD key…)` | the key was assigned; `n` values a key |
 //! | `crsql_capture_candidate(table, ordinal, key…)` | this row stands in the way of the next write |
 //! | `crsql_capture_before(table, OLD key…)` | during an alter: a row is about to be updated |
@@ -71,6 +74,9 @@ const PREFIX: &str = "__crsql_";
 /// asks a virtual table for a plan whenever it prepares a statement that fires the trigger, and it prepares again
 /// after every change of the schema, so capture learns of one without asking per row.
 const BODY: &str = "BEGIN DELETE FROM crsql_capture; END";
+
+/// What ends the SELECT of an update or delete trigger: never read, but planned for, as with [`BODY`].
+const AHEAD: &str = "UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0";
 
 /// As [`BODY`], without making it part of the transaction.
 const LATE_BODY: &str = "BEGIN SELECT 1 FROM crsql_capture; END";
@@ -172,8 +178,9 @@ impl<'a> Writer<'a> {
         self.trigger(name, event, &format!("WHEN {function}({}{arguments})\n{BODY}", self.id))
     }
 
-    fn reading(&self, name: &str, event: &str, table: &str, arguments: &str) -> Trigger {
-        self.trigger(name, event, &format!("BEGIN SELECT 1 FROM {table}({}{arguments}); END", self.id))
+    fn collecting(&self, name: &str, event: &str, aggregate: &str, arguments: &str) -> Trigger {
+        let select = format!("SELECT {aggregate}({}{arguments})", self.id);
+        self.trigger(name, event, &format!("BEGIN {select}\n{AHEAD}; END"))
     }
 
     /// `, NEW.k1, NEW.k2`
@@ -193,7 +200,7 @@ impl<'a> Writer<'a> {
     }
 
     fn delete(&self) -> Trigger {
-        self.reading("delete", "AFTER DELETE", "crsql_capture_delete", &self.key_of("OLD"))
+        self.collecting("delete", "AFTER DELETE", "crsql_capture_delete", &self.key_of("OLD"))
     }
 
     fn key_update(&self) -> Trigger {
@@ -228,7 +235,7 @@ impl<'a> Writer<'a> {
                 let name = self.column(*column);
                 let _ = write!(arguments, ", {id}, NEW.{name}, OLD.{name}");
             }
-            self.reading(&format!("update_{number}"), &event, "crsql_capture_update", &arguments)
+            self.collecting(&format!("update_{number}"), &event, "crsql_capture_update", &arguments)
         })
     }
 

@@ -1,24 +1,15 @@
 //! The text of the triggers, and that SQLite fires them as intended. Stand-ins record the calls of the capture
 //! functions; nothing is captured.
 
-use std::cell::RefCell;
-use std::ffi::CStr;
-use std::rc::Rc;
+mod watched;
 
-use rusqlite::Connection;
-
-use super::describe::describe;
 use super::describe_tests::ODD_NAMES;
 use super::ident::Ident;
 use super::names::{column_names_in, key_names_in, table_id_in};
-use super::support::{database, db, table};
+use super::support::{database, table};
 use super::table::TableInfo;
 use super::triggers::{CaptureIds, Trigger, alter_triggers, capture_triggers, is_capture_trigger};
-use crate::capture::{WRITTEN_SCHEMA, take_arguments};
-use crate::sqlite::{
-    Access, Args, Flags, IndexInfo, Module, OnConflict, Output, Result, Risk, RowChange, VtabConfig,
-    register_function, register_module,
-};
+use watched::Watched;
 
 /// Value columns get ids that are not their positions.
 fn ids(table: &TableInfo) -> CaptureIds {
@@ -32,190 +23,27 @@ fn creates(triggers: &[Trigger]) -> Vec<&str> {
     triggers.iter().map(|trigger| trigger.create.as_str()).collect()
 }
 
-#[derive(Default)]
-struct Calls(RefCell<Vec<String>>);
-
-impl Calls {
-    fn push(&self, short: &str, args: &Args<'_>) {
-        let values: Vec<_> = args.iter().map(|value| format!("{value:?}")).collect();
-        self.0.borrow_mut().push(format!("{short} {}", plain(&values)));
+#[test]
+fn capture_learns_of_an_update_or_delete_when_it_is_prepared() {
+    let t = Watched::new("CREATE TABLE t (id INTEGER PRIMARY KEY, a)");
+    for sql in ["UPDATE t SET a = 1", "DELETE FROM t WHERE id = 1"] {
+        assert_eq!(t.calls.notes(|| drop(t.connection.prepare(sql).unwrap())), ["ahead"], "{sql}");
+        let mut statement = t.connection.prepare(sql).unwrap();
+        t.connection.execute_batch("CREATE TABLE u (a); DROP TABLE u").unwrap();
+        let notes = t.calls.notes(|| assert_eq!(statement.execute([]), Ok(0)));
+        assert_eq!(notes, ["ahead"], "{sql}, prepared before a change of the schema");
     }
 }
 
-struct Watched {
-    connection: Connection,
-    calls: Rc<Calls>,
-}
-
-impl Watched {
-    /// A database made by `sql`, whose table `t` is watched.
-    fn new(sql: &str) -> Watched {
-        Watched::over(database(sql), "t")
-    }
-
-    fn over(connection: Connection, name: &str) -> Watched {
-        let calls = Rc::new(Calls::default());
-        let functions: [(&CStr, &str); 5] = [
-            (c"crsql_capture_insert", "insert"),
-            (c"crsql_capture_key", "key"),
-            (c"crsql_capture_candidate", "candidate"),
-            (c"crsql_capture_before", "before"),
-            (c"crsql_capture_after", "after"),
-        ];
-        for (function, short) in functions {
-            register_function(
-                db(&connection),
-                function,
-                -1,
-                Flags::INNOCUOUS,
-                &calls,
-                move |calls: &Calls, call| {
-                    calls.push(short, &call.args());
-                    call.set_i64(0);
-                    Ok(())
-                },
-            )
-            .unwrap();
-        }
-        register_module::<Capture>(db(&connection), c"crsql_capture", &calls).unwrap();
-        register_module::<Reading<false>>(db(&connection), c"crsql_capture_update", &calls).unwrap();
-        register_module::<Reading<true>>(db(&connection), c"crsql_capture_delete", &calls).unwrap();
-        let watched = Watched { connection, calls };
-        watched.install(&capture_triggers(&watched.table(name), &ids(&watched.table(name))));
-        watched
-    }
-
-    fn table(&self, name: &str) -> TableInfo {
-        describe(&db(&self.connection), name).unwrap().unwrap()
-    }
-
-    fn install(&self, triggers: &[Trigger]) {
-        for trigger in triggers {
-            assert!(is_capture_trigger(&trigger.name), "{}", trigger.name);
-            self.connection.execute_batch(&trigger.drop()).unwrap();
-            self.connection.execute_batch(&trigger.create).unwrap();
-        }
-    }
-
-    /// The calls that `sql` leads to.
-    fn calls(&self, sql: &str) -> Vec<String> {
-        self.calls.0.borrow_mut().clear();
-        self.connection.execute_batch(sql).unwrap();
-        self.calls.0.borrow().iter().filter(|call| *call != "begin").cloned().collect()
-    }
-}
-
-/// `Integer(1)` becomes `1`, and `Text([97])` `a`.
-fn plain(values: &[String]) -> String {
-    let readable = |value: &String| match value.strip_prefix("Text([").and_then(|v| v.strip_suffix("])")) {
-        Some(bytes) => bytes.split(", ").filter_map(|b| b.parse().ok().map(|b: u8| b as char)).collect(),
-        None => value.replace("Integer(", "").replace(')', ""),
-    };
-    values.iter().map(readable).collect::<Vec<_>>().join(" ")
-}
-
-/// Stands in for the virtual table that the triggers enlist.
-struct Capture(Rc<Calls>);
-
-impl Module for Capture {
-    type State = Calls;
-    type Cursor = ();
-
-    const SCHEMA: &'static CStr = c"CREATE TABLE x (op, a, b, c, d, e)";
-    const ACCESS: Access = Access::Transactional;
-
-    fn connect(calls: &Rc<Calls>, config: &VtabConfig) -> Result<Capture> {
-        config.set_risk(Risk::Innocuous)?;
-        config.set_constraint_support()?;
-        Ok(Capture(Rc::clone(calls)))
-    }
-
-    fn update(&self, change: &RowChange<'_>) -> Result<i64> {
-        if let (RowChange::Insert { values, .. }, OnConflict::Replace) = (change, change.on_conflict()) {
-            self.0.push("replace", values);
-        }
-        Ok(0)
-    }
-
-    fn skips(&self, change: &RowChange<'_>) -> bool {
-        change.on_conflict() == OnConflict::Ignore
-    }
-
-    fn begin(&self) -> Result<()> {
-        self.0.0.borrow_mut().push("begin".to_owned());
-        Ok(())
-    }
-
-    fn best_index(&self, _: &mut IndexInfo<'_>) -> Result<bool> {
-        Ok(true)
-    }
-
-    fn open(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn filter(&self, (): &mut (), _: i32, _: &str, _: Args<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn next(&self, (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
-    fn eof(&self, (): &()) -> bool {
-        true
-    }
-
-    fn column(&self, (): &mut (), _: usize, _: &Output<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn rowid(&self, (): &()) -> Result<i64> {
-        Ok(0)
-    }
-}
-
-/// Stands in for the tables that update and delete triggers read.
-struct Reading<const IS_DELETE: bool>(Rc<Calls>);
-
-impl<const IS_DELETE: bool> Module for Reading<IS_DELETE> {
-    type State = Calls;
-    type Cursor = ();
-
-    const SCHEMA: &'static CStr = WRITTEN_SCHEMA;
-
-    fn connect(calls: &Rc<Calls>, config: &VtabConfig) -> Result<Self> {
-        config.set_risk(Risk::Innocuous)?;
-        Ok(Reading(Rc::clone(calls)))
-    }
-
-    fn best_index(&self, index: &mut IndexInfo<'_>) -> Result<bool> {
-        take_arguments(index)
-    }
-
-    fn open(&self) -> Result<()> {
-        Ok(())
-    }
-
-    fn filter(&self, (): &mut (), _: i32, _: &str, args: Args<'_>) -> Result<()> {
-        self.0.push(if IS_DELETE { "delete" } else { "update" }, &args);
-        Ok(())
-    }
-
-    fn next(&self, (): &mut ()) -> Result<()> {
-        Ok(())
-    }
-
-    fn eof(&self, (): &()) -> bool {
-        true
-    }
-
-    fn column(&self, (): &mut (), _: usize, _: &Output<'_>) -> Result<()> {
-        Ok(())
-    }
-
-    fn rowid(&self, (): &()) -> Result<i64> {
-        Ok(0)
+#[test]
+fn updates_and_deletes_need_no_statement_journal() {
+    let t = Watched::new("CREATE TABLE t (id INTEGER PRIMARY KEY, a); INSERT INTO t VALUES (1, 1), (2, 2)");
+    t.connection.execute_batch("BEGIN; DELETE FROM crsql_capture").unwrap();
+    // With the journal of a statement a savepoint opens.
+    let notes = |sql: &str| t.calls.notes(|| t.connection.execute_batch(sql).unwrap());
+    assert!(notes("INSERT INTO t VALUES (3, 3)").contains(&"savepoint"), "an INSERT may fail by its key");
+    for sql in ["UPDATE t SET a = 2 WHERE id = 1", "UPDATE t SET a = 3", "DELETE FROM t"] {
+        assert_eq!(notes(sql), ["ahead"], "{sql}");
     }
 }
 
@@ -229,12 +57,14 @@ fn the_sql_for_an_integer_key() {
          WHEN crsql_capture_insert(1, NEW.\"id\")\n\
          BEGIN SELECT 1 FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_delete\" AFTER DELETE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_delete(1, OLD.\"id\"); END",
+         BEGIN SELECT crsql_capture_delete(1, OLD.\"id\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_key\" AFTER UPDATE OF \"id\", _rowid_, rowid, oid ON \"t\"\n\
          WHEN crsql_capture_key(1, 1, NEW.\"id\", OLD.\"id\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_update_0\" AFTER UPDATE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_update(1, NEW.\"id\", 11, NEW.\"a\", OLD.\"a\", 12, NEW.\"b\"\"b\", OLD.\"b\"\"b\"); END",
+         BEGIN SELECT crsql_capture_update(1, NEW.\"id\", 11, NEW.\"a\", OLD.\"a\", 12, NEW.\"b\"\"b\", OLD.\"b\"\"b\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
         ]
     );
     assert_eq!(capture_triggers(&t, &ids(&t))[0].drop(), "DROP TRIGGER IF EXISTS main.\"__crsql_1_insert\"");
@@ -253,7 +83,8 @@ fn the_guards_of_a_rowid_table() {
          WHEN crsql_capture_insert(1, NEW._rowid_, NEW.\"k\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_delete\" AFTER DELETE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_delete(1, OLD._rowid_, OLD.\"k\"); END",
+         BEGIN SELECT crsql_capture_delete(1, OLD._rowid_, OLD.\"k\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_key\" AFTER UPDATE OF \"k\", _rowid_, oid ON \"t\"\n\
          WHEN crsql_capture_key(1, 2, NEW._rowid_, NEW.\"k\", OLD._rowid_, OLD.\"k\")\n\
          BEGIN DELETE FROM crsql_capture; END",
@@ -293,7 +124,8 @@ fn the_sql_of_a_without_rowid_table_with_a_composite_key() {
          WHEN crsql_capture_key(1, 2, NEW.\"b\", NEW.\"a\", OLD.\"b\", OLD.\"a\")\n\
          BEGIN DELETE FROM crsql_capture; END",
             "CREATE TRIGGER main.\"__crsql_1_update_0\" AFTER UPDATE ON \"t\"\n\
-         BEGIN SELECT 1 FROM crsql_capture_update(1, NEW.\"b\", NEW.\"a\", 11, NEW.\"v\", OLD.\"v\"); END",
+         BEGIN SELECT crsql_capture_update(1, NEW.\"b\", NEW.\"a\", 11, NEW.\"v\", OLD.\"v\")\n\
+         UNION ALL SELECT 1 FROM crsql_capture_ahead WHERE 0; END",
             "CREATE TRIGGER main.\"__crsql_1_insert_guard\" BEFORE INSERT ON \"t\"\n\
          BEGIN INSERT OR IGNORE INTO crsql_capture(op, a, b) VALUES (1, NEW.\"b\", NEW.\"a\"); END",
             "CREATE TRIGGER main.\"__crsql_1_update_guard\" BEFORE UPDATE OF \"b\", \"a\" ON \"t\"\nBEGIN\n  \

@@ -178,6 +178,50 @@ unsafe extern "C" fn invoke<S, F>(
     }
 }
 
+/// Registers `body` as the aggregate function `name` with any number of arguments: it is run for each row and the
+/// aggregate itself is NULL. SQLite drops the state's reference as with [`register_function`].
+pub fn register_aggregate<S, F>(db: Db, name: &CStr, flags: Flags, state: &Rc<S>, body: F) -> Result<()>
+where
+    S: 'static,
+    F: Fn(&S, &Args<'_>) -> Result<()> + 'static,
+{
+    let function = Box::into_raw(Box::new(Function { state: Rc::clone(state), body }));
+    // SAFETY: as in `register_function`.
+    let rc = unsafe {
+        ffi::sqlite3_create_function_v2(
+            db.handle(),
+            name.as_ptr(),
+            -1,
+            ffi::SQLITE_UTF8 | flags.0,
+            function.cast::<c_void>(),
+            None,
+            Some(step::<S, F>),
+            Some(finish),
+            Some(destroy::<S, F>),
+        )
+    };
+    db.check(rc)
+}
+
+unsafe extern "C" fn step<S, F>(
+    context: *mut ffi::sqlite3_context,
+    argc: c_int,
+    argv: *mut *mut ffi::sqlite3_value,
+) where
+    F: Fn(&S, &Args<'_>) -> Result<()>,
+{
+    // SAFETY: as in `invoke`.
+    let (function, args) =
+        unsafe { (&*ffi::sqlite3_user_data(context).cast::<Function<S, F>>(), Args::new(argc, argv)) };
+    if let Err(error) = guard(|| (function.body)(&function.state, &args)) {
+        // SAFETY: the context is valid during the call.
+        unsafe { Output::new(context) }.set_error(&error);
+    }
+}
+
+/// An aggregate that sets no result is NULL.
+unsafe extern "C" fn finish(_: *mut ffi::sqlite3_context) {}
+
 unsafe extern "C" fn destroy<S, F>(function: *mut c_void) {
     // SAFETY: made by `Box::into_raw` at registration; SQLite calls this once.
     guard_drop(|| drop(unsafe { Box::from_raw(function.cast::<Function<S, F>>()) }));

@@ -1,7 +1,7 @@
 //! The fence around SQLite's C interface: every `unsafe` block of the extension is below this module or in
-//! the loader. What is outside sees a connection ([`Db`]), prepared statements ([`Statement`]), scalar
-//! functions ([`register_function`]) and virtual tables ([`Module`]), and can misuse none of them into
-//! undefined behaviour.
+//! the loader. What is outside sees a connection ([`Db`]), prepared statements ([`Statement`]), functions
+//! ([`register_function`], [`register_aggregate`]) and virtual tables ([`Module`]), and can misuse none of them
+//! into undefined behaviour.
 //!
 //! It decides nothing: no replication rule, no cache, no schema. It is thin on purpose, since capture calls
 //! it for every row: no allocation and no string on the successful path.
@@ -21,10 +21,10 @@ mod vtab;
 pub use crsql_core::value::{Value, ValueRef};
 pub use db::{Db, Transaction};
 pub use error::{Error, Result};
-pub use function::{Call, Flags, register_function};
+pub use function::{Call, Flags, register_aggregate, register_function};
 pub use output::Output;
 pub use statement::{Rows, Statement};
-pub use value::Args;
+pub use value::{Args, Class};
 pub use vtab::{
     Access, Constraint, IndexInfo, Module, OnConflict, Operator, OrderTerm, Risk, RowChange, VtabConfig,
     register_module,

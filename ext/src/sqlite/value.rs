@@ -1,5 +1,6 @@
 //! `sqlite3_value`: the arguments of functions, of `xFilter` and of `xUpdate`.
 
+use std::ffi::c_int;
 use std::marker::PhantomData;
 use std::slice;
 
@@ -61,22 +62,49 @@ impl<'a> Args<'a> {
         }
     }
 
+    /// The storage class at `index`; NULL past the end.
+    #[inline]
+    pub fn class(&self, index: usize) -> Class {
+        // SAFETY: as in `get`.
+        self.raw(index).map_or(Class::Null, |value| Class::of(unsafe { ffi::sqlite3_value_type(value) }))
+    }
+
+    /// The value at `index` is this blob.
+    #[inline]
+    pub fn is_blob(&self, index: usize, blob: &[u8]) -> bool {
+        matches!(self.get(index), ValueRef::Blob(value) if value == blob)
+    }
+
+    /// The value at `index` is this text.
+    #[inline]
+    pub fn is_text(&self, index: usize, text: &[u8]) -> bool {
+        matches!(self.get(index), ValueRef::Text(value) if value == text)
+    }
+
     /// As [`ValueRef::same`] of two values.
     #[inline]
     pub fn are_same(&self, a: usize, b: usize) -> bool {
-        let (Some(a), Some(b)) = (self.raw(a), self.raw(b)) else { return self.get(a).same(&self.get(b)) };
-        // SAFETY: as in `get`.
-        unsafe {
-            let class = ffi::sqlite3_value_type(a);
-            if class != ffi::sqlite3_value_type(b) {
-                return false;
-            }
-            match class {
-                ffi::SQLITE_INTEGER => ffi::sqlite3_value_int64(a) == ffi::sqlite3_value_int64(b),
-                ffi::SQLITE_NULL => true,
-                _ => value_ref(a).same(&value_ref(b)),
-            }
+        match (self.raw(a), self.raw(b)) {
+            // SAFETY: as in `get`.
+            (Some(a), Some(b)) => unsafe { are_same(a, b) },
+            _ => self.get(a).same(&self.get(b)),
         }
+    }
+
+    /// Reads triples of a number, a value and another value from `first` on, and gives the numbers whose values are
+    /// not the same, as bits; `None` when one is no number below 64.
+    #[inline]
+    pub fn changed_bits(&self, first: usize) -> Option<u64> {
+        let mut changed = 0;
+        let mut at = first;
+        while let (Some(a), Some(b)) = (self.raw(at + 1), self.raw(at + 2)) {
+            // SAFETY: as in `get`.
+            if !unsafe { are_same(a, b) } {
+                changed |= 1 << self.integer(at).filter(|number| (0..64).contains(number))?;
+            }
+            at += 3;
+        }
+        Some(changed)
     }
 
     /// In `xUpdate`: the column is not assigned by the UPDATE and its value was not fetched.
@@ -98,6 +126,61 @@ impl<'a> Args<'a> {
     pub(super) fn raw(&self, index: usize) -> Option<*mut ffi::sqlite3_value> {
         // SAFETY: in bounds, by the check.
         (index < self.len).then(|| unsafe { *self.values.add(index) })
+    }
+}
+
+/// A storage class.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Class {
+    Null,
+    Integer,
+    Real,
+    Text,
+    Blob,
+}
+
+impl Class {
+    #[inline]
+    fn of(code: c_int) -> Class {
+        match code {
+            ffi::SQLITE_INTEGER => Class::Integer,
+            ffi::SQLITE_FLOAT => Class::Real,
+            ffi::SQLITE_TEXT => Class::Text,
+            ffi::SQLITE_BLOB => Class::Blob,
+            _ => Class::Null,
+        }
+    }
+}
+
+/// As [`ValueRef::same`].
+///
+/// # Safety
+/// Both are protected values that stay valid during the call.
+#[inline]
+unsafe fn are_same(a: *mut ffi::sqlite3_value, b: *mut ffi::sqlite3_value) -> bool {
+    // SAFETY: by this function's contract; lengths are asked for first, as in `value_ref`.
+    unsafe {
+        let class = ffi::sqlite3_value_type(a);
+        if class != ffi::sqlite3_value_type(b) {
+            return false;
+        }
+        match class {
+            ffi::SQLITE_INTEGER => ffi::sqlite3_value_int64(a) == ffi::sqlite3_value_int64(b),
+            ffi::SQLITE_NULL => true,
+            ffi::SQLITE_TEXT | ffi::SQLITE_BLOB => {
+                let len = ffi::sqlite3_value_bytes(a);
+                if len != ffi::sqlite3_value_bytes(b) {
+                    false
+                } else if len == 0 {
+                    value_ref(a).same(&value_ref(b))
+                } else {
+                    let (a, b) = (ffi::sqlite3_value_blob(a), ffi::sqlite3_value_blob(b));
+                    bytes(a.cast(), len) == bytes(b.cast(), len)
+                }
+            }
+            _ => value_ref(a).same(&value_ref(b)),
+        }
     }
 }
 

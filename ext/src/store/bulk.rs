@@ -222,12 +222,13 @@ fn effect(draft: &mut Draft, op: &Op, ops: &Ops, rows: (i64, u64), order: u64, d
             let skip = if op.by_pk { 0 } else { first.abs_diff(op.key) };
             draft.merge(&ops.run_of(op).slice(skip, count), op.kind == Kind::MergeNew, db_version);
         }
+        Kind::Raise => draft.raise(&ops.run_of(op).clock),
         Kind::Forget => *draft = Draft::default(),
     }
 }
 
 fn is_uniform(op: &Op) -> bool {
-    !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget)
+    !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget | Kind::Raise)
 }
 
 fn is_keyed_delete(op: &Op) -> bool {

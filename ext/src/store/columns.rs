@@ -2,52 +2,84 @@
 
 use super::bytes::{Cursor, damaged, put};
 use crate::sqlite::Result;
-use smallvec::SmallVec;
 
 /// The slot of a row's existence.
 pub const ROW: u32 = 0;
 
-/// A set of slots. Up to 127 columns live inline; no trailing zero word is ever kept, so equality is equality.
+/// A set of slots. Those below 64 live inline: nearly every table has no more, and then a set is a number.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-pub struct Columns(SmallVec<[u64; 2]>);
+pub struct Columns {
+    low: u64,
+    /// The other slots; `None` without any, so equality is equality.
+    high: Option<Box<High>>,
+}
+
+/// The slots from 64 on, 64 a word. The last word is not zero.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+struct High(Vec<u64>);
+
+/// The slots of one word.
+#[inline]
+fn slots_of(word: usize, bits: u64) -> impl Iterator<Item = u32> {
+    std::iter::successors((bits != 0).then_some(bits), |w| Some(w & (w - 1)).filter(|w| *w != 0))
+        .map(move |w| word as u32 * 64 + w.trailing_zeros())
+}
 
 impl Columns {
     /// No slot.
+    #[inline]
     pub fn new() -> Self {
-        Columns(SmallVec::new())
+        Columns::default()
     }
 
     /// The slots below 64 whose bits are set.
     #[inline]
-    pub fn of_bits(bits: u64) -> Self {
-        let mut set = Columns::new();
-        if bits != 0 {
-            set.0.push(bits);
-        }
-        set
+    pub fn of_bits(low: u64) -> Self {
+        Columns { low, high: None }
     }
 
     /// Just `slot`.
+    #[inline]
     pub fn one(slot: u32) -> Self {
         let mut set = Columns::new();
         set.insert(slot);
         set
     }
 
+    /// The words from slot 64 on.
+    #[inline]
+    fn high(&self) -> &[u64] {
+        self.high.as_ref().map_or(&[], |high| &high.0)
+    }
+
+    #[inline]
+    fn word(&self, word: usize) -> u64 {
+        match word {
+            0 => self.low,
+            _ => self.high().get(word - 1).copied().unwrap_or(0),
+        }
+    }
+
     /// Adds `slot`.
     #[inline]
     pub fn insert(&mut self, slot: u32) {
-        let word = (slot / 64) as usize;
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
+        if slot < 64 {
+            self.low |= 1 << slot;
+        } else {
+            let (word, high) = ((slot / 64) as usize - 1, &mut self.high.get_or_insert_default().0);
+            if high.len() <= word {
+                high.resize(word + 1, 0);
+            }
+            high[word] |= 1 << (slot % 64);
         }
-        self.0[word] |= 1 << (slot % 64);
     }
 
     /// Takes `slot` out.
     #[inline]
     pub fn remove(&mut self, slot: u32) {
-        if let Some(word) = self.0.get_mut((slot / 64) as usize) {
+        if slot < 64 {
+            self.low &= !(1 << slot);
+        } else if let Some(word) = self.high.as_mut().and_then(|h| h.0.get_mut((slot / 64) as usize - 1)) {
             *word &= !(1 << (slot % 64));
             self.trim();
         }
@@ -56,101 +88,119 @@ impl Columns {
     /// True when `slot` is in.
     #[inline]
     pub fn contains(&self, slot: u32) -> bool {
-        self.0.get((slot / 64) as usize).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+        self.word((slot / 64) as usize) >> (slot % 64) & 1 == 1
     }
 
     /// True without a slot.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.low == 0 && self.high.is_none()
     }
 
-    /// Equality, quick for tables of fewer than 64 columns.
+    /// True when these are the slots below 64 whose bits are set, and no others.
     #[inline]
-    pub fn same(&self, other: &Columns) -> bool {
-        match (&self.0[..], &other.0[..]) {
-            ([a], [b]) => a == b,
-            (a, b) => a == b,
-        }
+    pub fn is_bits(&self, bits: u64) -> bool {
+        self.low == bits && self.high.is_none()
     }
 
     /// The number of slots.
     #[inline]
     pub fn len(&self) -> u32 {
-        self.0.iter().map(|word| word.count_ones()).sum()
+        self.low.count_ones() + self.high().iter().map(|word| word.count_ones()).sum::<u32>()
     }
 
     /// How many slots below `slot` are in.
     #[inline]
     pub fn rank(&self, slot: u32) -> u32 {
+        let below = (1u64 << (slot % 64)) - 1;
+        if slot < 64 {
+            return (self.low & below).count_ones();
+        }
         let word = (slot / 64) as usize;
-        let below: u32 = self.0.iter().take(word).map(|w| w.count_ones()).sum();
-        below + self.0.get(word).map_or(0, |w| (w & ((1u64 << (slot % 64)) - 1)).count_ones())
+        let whole: u32 = self.high().iter().take(word - 1).map(|w| w.count_ones()).sum();
+        self.low.count_ones() + whole + (self.word(word) & below).count_ones()
     }
 
     /// True when the sets share a slot.
     #[inline]
     pub fn intersects(&self, other: &Columns) -> bool {
-        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+        self.low & other.low != 0 || self.high().iter().zip(other.high()).any(|(a, b)| a & b != 0)
     }
 
     /// The slots in both.
+    #[inline]
     pub fn intersection(&self, other: &Columns) -> Columns {
-        let mut set = Columns(self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect());
-        set.trim();
+        let mut set = Columns::of_bits(self.low & other.low);
+        if let (Some(a), Some(b)) = (&self.high, &other.high) {
+            set.high = Some(Box::new(High(a.0.iter().zip(&b.0).map(|(a, b)| a & b).collect())));
+            set.trim();
+        }
         set
     }
 
     /// Adds every slot of `other`.
+    #[inline]
     pub fn union_with(&mut self, other: &Columns) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        for (a, b) in self.0.iter_mut().zip(&other.0) {
-            *a |= b;
+        self.low |= other.low;
+        if let Some(theirs) = &other.high {
+            let mine = &mut self.high.get_or_insert_default().0;
+            if mine.len() < theirs.0.len() {
+                mine.resize(theirs.0.len(), 0);
+            }
+            mine.iter_mut().zip(&theirs.0).for_each(|(a, b)| *a |= b);
         }
     }
 
     /// Takes every slot of `other` out.
+    #[inline]
     pub fn subtract(&mut self, other: &Columns) {
-        for (a, b) in self.0.iter_mut().zip(&other.0) {
-            *a &= !b;
+        self.low &= !other.low;
+        if let (Some(mine), Some(theirs)) = (&mut self.high, &other.high) {
+            mine.0.iter_mut().zip(&theirs.0).for_each(|(a, b)| *a &= !b);
+            self.trim();
         }
-        self.trim();
     }
 
     /// The first slot from `slot` on.
     #[inline]
     pub fn next_from(&self, slot: u32) -> Option<u32> {
         let mut word = (slot / 64) as usize;
-        let mut bits = self.0.get(word)? & (u64::MAX << (slot % 64));
+        let mut bits = self.word(word) & (u64::MAX << (slot % 64));
         while bits == 0 {
+            if word >= self.high().len() {
+                return None;
+            }
             word += 1;
-            bits = *self.0.get(word)?;
+            bits = self.word(word);
         }
         Some(word as u32 * 64 + bits.trailing_zeros())
     }
 
     /// The slots, ascending.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        self.0.iter().enumerate().flat_map(|(index, &word)| {
-            std::iter::successors((word != 0).then_some(word), |w| Some(w & (w - 1)).filter(|w| *w != 0))
-                .map(move |w| index as u32 * 64 + w.trailing_zeros())
-        })
+        let high = self.high().iter().enumerate();
+        slots_of(0, self.low).chain(high.flat_map(|(word, bits)| slots_of(word + 1, *bits)))
     }
 
     fn trim(&mut self) {
-        while self.0.last() == Some(&0) {
-            self.0.pop();
+        if let Some(high) = &mut self.high {
+            while high.0.last() == Some(&0) {
+                high.0.pop();
+            }
+            if high.0.is_empty() {
+                self.high = None;
+            }
         }
     }
 
     /// Appends the set: its byte length, then its bits, least significant byte first.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let used = self.0.last().map_or(0, |last| self.0.len() * 8 - last.leading_zeros() as usize / 8);
+        let words = self.high().len();
+        let used = words * 8 + 8 - self.word(words).leading_zeros() as usize / 8;
         put(out, used as u64);
         for index in 0..used {
-            out.push((self.0[index / 8] >> (index % 8 * 8)) as u8);
+            out.push((self.word(index / 8) >> (index % 8 * 8)) as u8);
         }
     }
 
@@ -160,11 +210,13 @@ impl Columns {
         if bytes.len() > 8192 {
             return Err(damaged());
         }
-        let mut set = Columns(SmallVec::from_elem(0, bytes.len().div_ceil(8)));
-        for (index, byte) in bytes.iter().enumerate() {
-            set.0[index / 8] |= u64::from(*byte) << (index % 8 * 8);
+        let (low, high) = bytes.split_at(bytes.len().min(8));
+        let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        let mut set = Columns::of_bits(word(low));
+        if !high.is_empty() {
+            set.high = Some(Box::new(High(high.chunks(8).map(word).collect())));
+            set.trim();
         }
-        set.trim();
         Ok(set)
     }
 }
@@ -202,5 +254,23 @@ mod tests {
         assert_eq!(set, Columns::one(1));
         set.remove(1);
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn sets_of_many_columns_behave_as_those_of_few() {
+        let slots = |step: usize| (0..300).step_by(step).collect::<Vec<u32>>();
+        let set = |step| slots(step).into_iter().collect::<Columns>();
+        let (two, three) = (set(2), set(3));
+        assert_eq!(two.intersection(&three), set(6));
+        let mut rest = two.clone();
+        rest.subtract(&set(6));
+        assert!(!rest.intersects(&three) && two.intersects(&three));
+        assert_eq!(rest.len() + set(6).len(), two.len());
+        rest.union_with(&set(6));
+        assert_eq!(rest, two);
+        let next = |from| two.next_from(from);
+        assert_eq!((next(0), next(63), next(127), next(299)), (Some(0), Some(64), Some(128), None));
+        assert!(two.contains(298) && !two.contains(299) && !two.is_bits(u64::MAX / 3));
+        assert_eq!(set(6).intersection(&Columns::of_bits(u64::MAX)).len(), 11);
     }
 }

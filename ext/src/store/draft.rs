@@ -155,6 +155,35 @@ impl Draft {
         self.changed = true;
     }
 
+    /// Lets slots reach at least the column versions given, and changes nothing else about them.
+    pub fn raise(&mut self, to: &RowClock) {
+        for goal in &to.groups {
+            let (goal, least) = (&goal.columns, goal.col_version);
+            for at in 0..self.touched.len() {
+                let touched = &mut self.touched[at];
+                let both = touched.columns.intersection(goal);
+                if !both.is_empty() && touched.col_version < least {
+                    touched.columns.subtract(&both);
+                    let order = touched.order;
+                    self.touched.push(Touched { columns: both, col_version: least, order });
+                }
+            }
+            for at in 0..self.kept.len() {
+                let (kept, step) = &mut self.kept[at];
+                let both = kept.columns.intersection(goal);
+                if !both.is_empty() && kept.col_version < least {
+                    kept.columns.subtract(&both);
+                    let group = Group { columns: both, col_version: least, ..kept.clone() };
+                    let step = *step;
+                    self.kept.push((group, step));
+                }
+            }
+        }
+        self.kept.retain(|(group, _)| !group.columns.is_empty());
+        self.touched.retain(|touched| !touched.columns.is_empty());
+        self.changed = true;
+    }
+
     fn restart(&mut self, cl: Option<u64>) {
         // At the cap nothing can follow; the clock stays, and validation keeps foreign clocks far below it.
         self.cl = cl.unwrap_or(self.cl);

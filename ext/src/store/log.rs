@@ -68,7 +68,7 @@ fn encode_op(out: &mut Vec<u8>, op: &Op, ops: &Ops) {
     match op.kind {
         Kind::Insert | Kind::InsertSpelled | Kind::Update => ops.columns_of(op).encode(out),
         Kind::Delete | Kind::Forget => {}
-        Kind::Merge | Kind::MergeNew => encode_clocks(out, ops.run_of(op)),
+        Kind::Merge | Kind::MergeNew | Kind::Raise => encode_clocks(out, ops.run_of(op)),
     }
 }
 
@@ -147,17 +147,18 @@ fn decode_op(cursor: &mut Cursor, ops: &mut Ops) -> Result<()> {
         4 => Kind::Merge,
         5 => Kind::MergeNew,
         6 => Kind::Forget,
+        7 => Kind::Raise,
         _ => return Err(damaged()),
     };
     if count == 0 || (by_pk && !has_pk) {
         return Err(damaged());
     }
     match kind {
-        Kind::Merge | Kind::MergeNew => {
+        Kind::Merge | Kind::MergeNew | Kind::Raise => {
             let (clock, steps) = decode_clocks(cursor)?;
             let key = if by_pk { Key::Bytes(pk.unwrap_or_default().into()) } else { Key::Int(key) };
             let run = Run { key, count: u64::from(count), clock, steps };
-            ops.push_merge(table, kind == Kind::MergeNew, run, pk.filter(|_| by_pk));
+            ops.push_clocks(table, kind, run);
         }
         _ => {
             let set = match kind {
@@ -203,7 +204,7 @@ mod tests {
         ops.push_keyed(9, Kind::Update, 0, set, b"other", true);
         let mut merged = row(3, 4, 5);
         merged.clock.groups[0].db_version = 0;
-        ops.push_merge(7, true, merged.clone(), None);
+        ops.push_merge(7, true, merged.clone());
         let tail = Tail { db_version: 20, version: 19, generation: 2, rows: 5 };
         let mut out = Vec::new();
         encode(&mut out, &tail, true, &ops, &[(1, 2, 9)]);

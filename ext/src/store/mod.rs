@@ -21,6 +21,7 @@ pub mod scan;
 pub mod segment;
 mod sites;
 pub mod tables;
+mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
 pub use columns::{Columns, ROW};
@@ -28,18 +29,21 @@ pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
 pub use replay::{Layer, Replay};
-pub use sites::{MISSING, Sites};
+pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::RangeSet;
-use lookup::{Lookup, Segments};
+use lookup::{Layers, Lookup, Segments};
+use replay::Clocks;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tables::Statements;
 
 /// Transactions of at most this many rows go to the log.
 const LOG_ROWS_MAX: u64 = 256;
+/// The same for transactions whose rows lie here and there: segments take one row with as much work as a run.
+const LOG_SCATTERED_MAX: u64 = 2048;
 /// The log is folded into segments when it holds more rows than this.
 const FOLD_ROWS: u64 = 8192;
 
@@ -68,6 +72,10 @@ pub struct Store {
     pub sites: Sites,
     spilled: Option<Spilled>,
     has_schema: Option<bool>,
+    /// This connection holds the write lock, so nobody else moves the counters.
+    is_writing: bool,
+    /// Read since then.
+    is_current: bool,
     /// A version of ours that we have seen and did not know: see [`Store::raise_version`].
     raised: u64,
 }
@@ -88,6 +96,8 @@ impl Store {
             sites: Sites::default(),
             spilled: None,
             has_schema: None,
+            is_writing: false,
+            is_current: false,
             raised: 0,
         }
     }
@@ -157,7 +167,20 @@ impl Store {
         self.overlay_generation = 0;
         self.sites.forget();
         self.spilled = None;
+        self.is_current = false;
         self.raised = 0;
+    }
+
+    /// A transaction that holds the write lock begins or ends.
+    pub fn set_writing(&mut self, is_writing: bool) {
+        self.is_writing = is_writing;
+        self.is_current = false;
+    }
+
+    /// As [`Db::data_version`], without asking when it can't have changed.
+    #[inline]
+    pub fn data_version(&self) -> u32 {
+        if self.is_current { self.data_version } else { self.db.data_version() }
     }
 
     /// The transaction has committed: SQLite counts our own commits, too, as a change of the file.
@@ -188,16 +211,26 @@ impl Store {
     }
 
     /// Brings the counters up to date. Call it inside a read or write transaction. False without tables.
+    #[inline]
     pub fn refresh(&mut self) -> Result<bool> {
+        if self.is_current && self.has_schema == Some(true) && self.tail.is_some() {
+            return Ok(true);
+        }
+        self.refresh_slowly()
+    }
+
+    fn refresh_slowly(&mut self) -> Result<bool> {
         if !self.exists()? {
             return Ok(false);
         }
         let data_version = self.db.data_version();
+        self.is_current = self.is_writing;
         if self.tail.is_some() && data_version == self.data_version {
             return Ok(true);
         }
+        self.is_current = false;
         if data_version != self.data_version {
-            self.sites.forget();
+            self.sites.forget_shared();
         }
         if self.statements.is_none() {
             // SQLite disconnects virtual tables before it checks for open statements at close, and that is when
@@ -232,6 +265,7 @@ impl Store {
         self.site = site;
         self.tail = Some(tail);
         self.data_version = data_version;
+        self.is_current = self.is_writing;
         Ok(true)
     }
 
@@ -256,37 +290,6 @@ impl Store {
     /// Nothing is ever written under it again; until they arrive, it and those below count as missing.
     pub fn raise_version(&mut self, version: u64) {
         self.raised = self.raised.max(version);
-    }
-
-    /// The versions held of every site, this one included, by ordinal.
-    pub fn vector(&mut self) -> Result<BTreeMap<u32, RangeSet>> {
-        if !self.refresh()? {
-            return Ok(BTreeMap::new());
-        }
-        let (site, version) = (self.site, self.tail().version);
-        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
-        let mut vector = self.sites.vector(self.db, statements)?.clone();
-        let mut own = RangeSet::default();
-        if version > 0 {
-            own.insert(1, version);
-        }
-        if let Some(missing) = vector.get(&(site | sites::MISSING)) {
-            own = own.difference(missing);
-        }
-        for (lo, hi) in vector.get(&site).map(|held| held.iter().collect::<Vec<_>>()).unwrap_or_default() {
-            own.insert(lo, hi);
-        }
-        vector.retain(|ordinal, _| ordinal & sites::MISSING == 0);
-        vector.insert(site, own);
-        Ok(vector)
-    }
-
-    /// True when some of our own versions are known to be missing here.
-    pub fn misses_own(&mut self) -> Result<bool> {
-        self.refresh()?;
-        let site = self.site;
-        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
-        Ok(self.raised > 0 || self.sites.vector(self.db, statements)?.contains_key(&(site | sites::MISSING)))
     }
 
     /// Where the `seq` of the open transaction's pending writes will begin.
@@ -382,7 +385,7 @@ impl Store {
         has_parked: bool,
         is_last: bool,
     ) -> Result<()> {
-        if ops.is_empty() && completed.is_empty() && self.spilled.is_none() {
+        if ops.is_empty() && completed.is_empty() && !has_parked && self.spilled.is_none() {
             return Ok(());
         }
         if !self.refresh()? {
@@ -433,10 +436,14 @@ impl Store {
             }
             return Ok(());
         }
-        let has_local =
-            ops.pending().iter().any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget));
+        let has_local = ops
+            .pending()
+            .iter()
+            .any(|op| !matches!(op.kind, Kind::Merge | Kind::MergeNew | Kind::Forget | Kind::Raise));
         let rows = ops.rows();
-        if is_last && self.spilled.is_none() && rows <= LOG_ROWS_MAX {
+        let is_scattered = ops.pending().len() as u64 * 2 > rows;
+        let log_max = if is_scattered { LOG_SCATTERED_MAX } else { LOG_ROWS_MAX };
+        if is_last && self.spilled.is_none() && rows <= log_max {
             let next = Tail {
                 db_version: tail.db_version + 1,
                 version: tail.version.max(self.raised) + u64::from(has_local),
@@ -481,9 +488,9 @@ impl Store {
     /// Moves the log into the segments.
     pub fn fold(&mut self) -> Result<()> {
         let overlay = self.overlay()?;
-        let completed =
-            self.sites.completed_by_log(self.statements.as_mut().expect("refresh prepared them"))?;
+        let generation = self.tail().generation;
         let statements = self.statements.as_mut().expect("refresh prepared them");
+        let completed = self.sites.completed_by_log(statements, generation)?.to_vec();
         bulk::write_layer(statements, &overlay)?;
         statements.log_clear.run()?;
         self.sites.complete(self.db, &completed)?;
@@ -553,20 +560,3 @@ impl Store {
         Ok(())
     }
 }
-
-/// The overlay before the segments.
-pub struct Layers<'a> {
-    overlay: &'a Layer,
-    segments: Segments<'a>,
-}
-
-impl replay::Clocks for Layers<'_> {
-    fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
-        match self.overlay.get(&(table, key.clone())) {
-            Some(clock) => Ok(clock.clone()),
-            None => self.segments.clock(table, key),
-        }
-    }
-}
-
-use replay::Clocks;

@@ -21,4 +21,16 @@ pub enum Error {
     /// Somebody holds a transaction open on this connection.
     #[error("a transaction is open on the connection that syncs: commit it first")]
     InTransaction,
+    /// A file, a thread or a socket.
+    #[error("{0}: {1}")]
+    Io(String, #[source] std::io::Error),
+    /// What should be the address of a relay or peer is none, or can't be reached.
+    #[error("{0}: {1}")]
+    Address(String, String),
+    /// TLS can't be set up.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The client was closed, or its thread ended.
+    #[error("the sync client is closed")]
+    Stopped,
 }

@@ -66,9 +66,4 @@ impl Grant {
         let write = if self.allows(Permission::Write) { crsql_protocol::message::WRITE } else { 0 };
         read | write
     }
-
-    /// Whether it has come to its end.
-    pub fn is_over(&self, now_ms: u64) -> bool {
-        self.expires_ms.is_some_and(|end| now_ms >= end)
-    }
 }

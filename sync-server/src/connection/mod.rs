@@ -28,6 +28,9 @@ use reply::Reply;
 /// How often a session looks at the clock, before and after the handshake.
 const TICK: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
+/// Longer than any connection lives.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Reconnects after a shutdown are spread over this many milliseconds.
 const SPREAD_MS: u64 = 5_000;
 
@@ -83,6 +86,7 @@ enum Happening {
     Signal,
     Presence(Result<Arc<(u64, Presence)>, broadcast::error::RecvError>),
     Tick,
+    Expired,
     Drain,
 }
 
@@ -122,11 +126,17 @@ impl Connection {
         let mut tick = tokio::time::interval(TICK[0]);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut quick = true;
+        let expiry = tokio::time::sleep(NEVER);
+        tokio::pin!(expiry);
         while !self.closing {
             if quick && self.session.is_open() {
                 quick = false;
                 let jitter = Duration::from_millis(random::below(5000));
                 tick = tokio::time::interval_at(tokio::time::Instant::now() + jitter, TICK[1]);
+                if let Some(end) = self.member.as_ref().and_then(|member| member.grant.expires_ms) {
+                    let left = Duration::from_millis(end.saturating_sub(unix_ms())).min(NEVER);
+                    expiry.as_mut().reset(tokio::time::Instant::now() + left);
+                }
             }
             let happening = {
                 let member = &mut self.member;
@@ -140,6 +150,7 @@ impl Connection {
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
                     _ = tick.tick() => Happening::Tick,
+                    () = &mut expiry => Happening::Expired,
                     _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
                 }
             };
@@ -148,7 +159,12 @@ impl Connection {
                 Happening::Reply(reply) => self.reply(reply).await,
                 Happening::Signal => self.feed().await,
                 Happening::Presence(presence) => self.presence(presence).await,
-                Happening::Tick => self.tick().await,
+                Happening::Tick => self.handle(Input::Tick).await,
+                Happening::Expired => {
+                    expiry.as_mut().reset(tokio::time::Instant::now() + NEVER);
+                    let detail = "the token has expired: connect again with a new one";
+                    self.fail(Fault::new(Code::UNAUTHORIZED, detail)).await;
+                }
                 Happening::Drain => {
                     leaving = true;
                     let reconnect_ms = 250 + random::below(SPREAD_MS);
@@ -243,14 +259,6 @@ impl Connection {
         {
             self.handle(Input::Present(said.1.clone())).await;
         }
-    }
-
-    async fn tick(&mut self) {
-        if self.member.as_ref().is_some_and(|member| member.grant.is_over(unix_ms())) {
-            let fault = Fault::new(Code::UNAUTHORIZED, "the token has expired: connect again with a new one");
-            return self.fail(fault).await;
-        }
-        self.handle(Input::Tick).await;
     }
 
     async fn fail(&mut self, fault: Fault) {

@@ -91,7 +91,8 @@ impl Connection {
             present,
             room: room.clone(),
         });
-        let admission = room.admission(hello, &grant).await?;
+        let mut admission = room.admission(hello, &grant).await?;
+        admission.snapshot = room.offer(hello, &admission).await;
         if let Some(member) = &mut self.member {
             member.fed = admission.head.pos;
             // What came while it was found out is told at the next round.
@@ -187,8 +188,16 @@ impl Connection {
     }
 
     fn digest(&self, request: crsql_protocol::message::DigestRequest) {
-        let fault = Fault::new(Code::UNAVAILABLE, format!("no digests of {} ranges", request.ranges.len()));
-        self.replies.send(Reply::Digests(Err(fault))).ok();
+        let Some(member) = &self.member else { return };
+        let (room, replies) = (member.room.clone(), self.replies.clone());
+        let may_read = member.grant.allows(Permission::Read);
+        tokio::spawn(async move {
+            let done = match may_read {
+                true => room.digests(request).await,
+                false => Err(Fault::new(Code::FORBIDDEN, "the token allows no reading here")),
+            };
+            replies.send(Reply::Digests(done)).ok();
+        });
     }
 
     fn event(&mut self, event: Event) {

@@ -19,6 +19,7 @@ use crate::config::Settings;
 /// What is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct Checker {
+    frame_bytes: usize,
     raw_bytes: usize,
     tables: usize,
     columns: usize,
@@ -39,6 +40,7 @@ impl Checker {
     /// With the limits of the settings.
     pub fn new(settings: &Settings) -> Checker {
         Checker {
+            frame_bytes: settings.frame_bytes.bytes(),
             raw_bytes: settings.raw_bytes.bytes(),
             tables: settings.tables,
             columns: settings.columns,
@@ -49,6 +51,9 @@ impl Checker {
 
     /// Checks a frame for a room that decides ties in this way.
     pub fn frame(&self, frame: &Frame, tie_break: u8) -> Result<Contents, Code> {
+        if frame.body.0.len() > self.frame_bytes {
+            return Err(Code::TX_TOO_LARGE);
+        }
         let plain;
         let body = match frame.codec {
             CODEC_PLAIN => &frame.body.0,

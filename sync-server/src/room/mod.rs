@@ -17,8 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use crsql_core::ids::SiteId;
-use crsql_protocol::message::{Ack, Cursor, Presence};
-use crsql_protocol::wire::Chain;
+use crsql_core::version_vector::VersionVector;
+use crsql_protocol::message::{Ack, Cursor, DigestRequest, DigestResponse, Presence};
+use crsql_protocol::wire::{Chain, Fingerprint};
 use crsql_protocol::{Code, Fault, presence};
 use tokio::sync::{broadcast, watch};
 
@@ -30,6 +31,7 @@ pub use state::{Author, Checked};
 
 use crate::context::Context;
 use crate::journal::{Append, Appended, JournalError, Listener, Opened, RoomKey};
+use crate::store::{self, Store};
 use recent::Recent;
 use state::State;
 
@@ -57,6 +59,8 @@ pub struct Room {
     pub tie_break: u8,
     /// Connections in it.
     pub connections: AtomicUsize,
+    /// Its database.
+    pub store: Arc<Store>,
     context: Arc<Context>,
     floor: u64,
     state: Mutex<State>,
@@ -77,7 +81,9 @@ struct Present {
 impl Room {
     fn new(name: &str, opened: &Opened, context: Arc<Context>) -> Arc<Room> {
         let state = State::new(opened, context.settings.limits(), &context.settings, context.now_ms());
+        let store = Store::new(&context, name, opened.key, opened.head.epoch, opened.tie_break);
         let room = Arc::new(Room {
+            store,
             name: name.into(),
             key: opened.key,
             epoch: opened.head.epoch,
@@ -94,6 +100,9 @@ impl Room {
         });
         let listener: Arc<dyn Listener> = room.clone();
         room.context.journal.subscribe(room.key, Arc::downgrade(&listener));
+        if opened.head.pos > 0 {
+            room.store.wake();
+        }
         room
     }
 
@@ -105,6 +114,16 @@ impl Room {
     /// The last durable position.
     pub fn head(&self) -> Cursor {
         Cursor { epoch: self.epoch, pos: self.signal.borrow().head }
+    }
+
+    /// The least position after which the journal has everything.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// What is held whole.
+    pub fn held(&self) -> VersionVector {
+        self.lock().ledger.whole().clone()
     }
 
     /// What was appended after a position, as far as it is kept in memory.
@@ -179,6 +198,27 @@ impl Room {
             origin: 0,
             done: Box::new(move |done| reply(room.done(done))),
         });
+    }
+
+    /// Digests of the room's database, with the fingerprint of what was held at that moment. Where so much comes in
+    /// that the database never stands still, it is zeros, which are equal to nobody's.
+    pub async fn digests(self: &Arc<Self>, request: DigestRequest) -> Result<DigestResponse, Fault> {
+        let id = request.id;
+        for _ in 0..5 {
+            let asked = request.clone();
+            let (pos, entries) =
+                self.store.ask(move |connection, pos| Ok((pos, store::digests(connection, &asked)?))).await?;
+            if let Some(held_fingerprint) = self.fingerprint_at(pos) {
+                return Ok(DigestResponse { id, held_fingerprint, entries });
+            }
+        }
+        Ok(DigestResponse { id, held_fingerprint: Fingerprint::default(), entries: Vec::new() })
+    }
+
+    /// The fingerprint of what is held, if the journal ends here.
+    pub fn fingerprint_at(&self, pos: u64) -> Option<Fingerprint> {
+        let state = self.lock();
+        (state.pos == pos && state.pending == 0).then(|| state.ledger.fingerprint())
     }
 
     /// Gives up chunks that waited too long.
@@ -287,6 +327,7 @@ impl Listener for Room {
         let live = Live::new(appended, settings.message_bytes.bytes(), settings.raw_bytes.bytes());
         self.recent.push(live);
         self.signal.send_modify(|signal| signal.head = head);
+        self.store.wake();
     }
 }
 

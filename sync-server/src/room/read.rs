@@ -39,6 +39,19 @@ impl Room {
         Ok(Tail { after, upto, frames, claims, chains, more })
     }
 
+    /// The journal after a position up to the end of a cut, decompressed: for readers that keep nothing.
+    pub fn whole_tail(&self, after: u64, bytes: u64) -> Result<Tail, JournalError> {
+        let mut tail = self.tail(after, bytes, false)?;
+        while tail.more {
+            let Tail { upto, frames, claims, chains, more, .. } = self.tail(tail.upto, bytes, false)?;
+            (tail.upto, tail.more) = (upto, more);
+            tail.frames.extend(frames);
+            tail.claims.union_with(&claims);
+            tail.chains.extend(chains);
+        }
+        Ok(tail)
+    }
+
     /// Some of what is needed, about `bytes` of it.
     pub fn versions(
         &self,

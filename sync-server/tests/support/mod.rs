@@ -58,7 +58,7 @@ pub struct Device {
     pub cursor: Option<Cursor>,
     /// Deltas that came, and whether their claims came too.
     pub deltas: Vec<Frame>,
-    waiting: Vec<Apply>,
+    pub waiting: Vec<Apply>,
 }
 
 impl Device {
@@ -243,6 +243,19 @@ impl Client {
             assert!(self.closed.is_none(), "waiting for {what}: closed with {:?}", self.closed);
             let left = end.saturating_duration_since(Instant::now());
             assert!(tokio::time::timeout(left, self.step()).await.is_ok(), "{what} never came");
+        }
+    }
+
+    /// The same for what shows elsewhere, and whether or not the connection lives.
+    pub async fn settled(&mut self, what: &str, holds: impl Fn(&Client) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !holds(self) {
+            assert!(Instant::now() < end, "{what} never came");
+            if self.closed.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            } else {
+                tokio::time::timeout(Duration::from_millis(20), self.step()).await.ok();
+            }
         }
     }
 

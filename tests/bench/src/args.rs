@@ -115,6 +115,7 @@ impl Args {
         let contender = |name: &str, kind| Contender { name: name.to_string(), kind };
         let mut all = vec![
             contender("plain", Kind::Plain),
+            contender("triggers", Kind::Triggers),
             contender("session", Kind::Session),
             contender("crsql", Kind::Static),
         ];

@@ -20,6 +20,8 @@ pub struct Contender {
 pub enum Kind {
     /// SQLite alone: what everything is divided by.
     Plain,
+    /// SQLite with a trigger of each kind that does nothing: what any capture by triggers costs at the least.
+    Triggers,
     /// SQLite's session extension.
     Session,
     /// crsql linked into this program.
@@ -33,7 +35,7 @@ pub enum Kind {
 impl Contender {
     /// Whether it has `crsql_as_crr` and `crsql_changes`.
     pub fn replicates(&self) -> bool {
-        !matches!(self.kind, Kind::Plain | Kind::Session)
+        !matches!(self.kind, Kind::Plain | Kind::Triggers | Kind::Session)
     }
 
     /// Whether the bars are meant for it.
@@ -51,7 +53,7 @@ impl Contender {
 
     fn attach(&self, database: &Database) -> Result<()> {
         match &self.kind {
-            Kind::Plain | Kind::Session => Ok(()),
+            Kind::Plain | Kind::Triggers | Kind::Session => Ok(()),
             Kind::Static => register_static(database),
             Kind::Loaded(path) => database.load_extension(path, Some("sqlite3_crsql_init")),
             Kind::Peer(path, entry) => database.load_extension(path, entry.as_deref()),
@@ -63,6 +65,13 @@ impl Contender {
 fn register_static(database: &Database) -> Result<()> {
     // SAFETY: the handle is open, and stays so until `Replica` closes it.
     unsafe { crsql::register_raw(database.handle()) }.map_err(|error| Failure::Failed(error.to_string()))
+}
+
+/// Triggers that are never true, so that they read no column and run no statement.
+fn idle_triggers() -> String {
+    let trigger =
+        |event| format!("CREATE TRIGGER idle_{event} AFTER {event} ON t WHEN 0 BEGIN SELECT 1; END;");
+    ["INSERT", "UPDATE", "DELETE"].map(trigger).concat()
 }
 
 /// A database file that is deleted, with its log, when this goes out of scope.
@@ -125,6 +134,9 @@ impl Replica {
         replica.database.exec(&keys.create_table("t"))?;
         if contender.replicates() {
             replica.database.exec("SELECT crsql_as_crr('t')")?;
+        }
+        if contender.kind == Kind::Triggers {
+            replica.database.exec(&idle_triggers())?;
         }
         replica.start_session(contender)?;
         Ok(replica)

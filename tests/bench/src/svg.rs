@@ -121,6 +121,7 @@ fn legend(svg: &mut String, contenders: &[Contender], rows: usize) {
 fn colour(contenders: &[Contender], who: usize) -> &'static str {
     match contenders[who].kind {
         Kind::Plain => "#1f2933",
+        Kind::Triggers => "#ced4da",
         Kind::Session => "#9aa5b1",
         Kind::Static => "#0b7285",
         Kind::Loaded(_) => "#66b8c7",

@@ -44,7 +44,10 @@ impl Twin {
 
     /// Runs one statement in its own transaction.
     pub fn statement(&mut self, rng: &mut Rng) {
-        let statement = Statement::random(&self.model, rng);
+        let mut statement = Statement::random(&self.model, rng);
+        if self.has_untriggered_column() {
+            statement = statement.leaving_late_column();
+        }
         let mut tx = self.model.begin();
         statement.run(&self.site, &mut tx);
         tx.commit().expect("clocks are far from their limits");
@@ -53,6 +56,7 @@ impl Twin {
     /// Runs several statements in a transaction with savepoints, which commits, rolls back, or is cut off by the
     /// end of its connection.
     pub fn transaction(&mut self, rng: &mut Rng) {
+        let is_untriggered = self.has_untriggered_column();
         let mut tx = self.model.begin();
         self.site.exec("BEGIN");
         let mut savepoints = Vec::new();
@@ -78,7 +82,13 @@ impl Twin {
                 3 => {
                     self.site.rows("SELECT count(*), max(seq) FROM crsql_changes");
                 }
-                _ => Statement::random(tx.replica(), rng).run(&self.site, &mut tx),
+                _ => {
+                    let mut statement = Statement::random(tx.replica(), rng);
+                    if is_untriggered {
+                        statement = statement.leaving_late_column();
+                    }
+                    statement.run(&self.site, &mut tx);
+                }
             }
         }
         let end = rng.below(8);
@@ -97,6 +107,14 @@ impl Twin {
                 self.site.exec("COMMIT");
             }
         }
+    }
+
+    /// Whether the late column came by a plain ALTER, and no write has renewed the triggers since.
+    fn has_untriggered_column(&self) -> bool {
+        let triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't' AND sql LIKE '%\"z\"%'";
+        !self.complete
+            && self.model.schema("t").is_some_and(|schema| schema.has_column("z"))
+            && self.site.int(triggers) == 0
     }
 
     /// Closes the connection and opens the file again.

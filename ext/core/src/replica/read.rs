@@ -79,7 +79,7 @@ impl Replica {
     pub fn delta(&self, held: &VersionVector) -> Delta {
         let lacking = self.changes().map(|stamped| stamped.change);
         let lacking = lacking.filter(|change| !held.contains(change.stamp.site, change.stamp.version));
-        Delta { changes: lacking.collect(), claims: self.held.clone() }
+        Delta { changes: lacking.collect(), claims: self.held.difference(held) }
     }
 
     /// The changes that wait for their table or column.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crsql_core::version_vector::VersionVector;
 use crsql_protocol::compare::Step;
-use crsql_protocol::message::{Ack, DigestRequest, DigestResponse, Hello, Presence, READ, Rejected, WRITE};
+use crsql_protocol::message::{
+    Ack, Ancestry, DigestRequest, DigestResponse, Hello, Presence, READ, Rejected, WRITE, Welcome,
+};
 use crsql_protocol::session::{self, Input, Live, Output, Read};
 use crsql_protocol::{Code, Fault};
 
@@ -252,6 +255,7 @@ impl Node {
     fn session_event(&mut self, now_ms: u64, id: LinkId, event: session::Event) -> Result<()> {
         let event = match event {
             session::Event::Ready(welcome) => {
+                self.confirm(&welcome)?;
                 let said: Vec<_> = self.presence.at(now_ms).cloned().collect();
                 for presence in said {
                     self.drive(now_ms, id, Input::Present(presence), None);
@@ -290,6 +294,18 @@ impl Node {
             session::Event::Incomplete(..) | session::Event::Snapshot(_) => return Ok(()),
         };
         self.event(event);
+        Ok(())
+    }
+
+    /// What the acceptor holds of our own history is confirmed, up to where both histories can be compared.
+    fn confirm(&mut self, welcome: &Welcome) -> Result<()> {
+        let common = welcome.your_common;
+        if common.version > 0 && self.replica.compare(common)? == Ancestry::Same {
+            let mut versions = VersionVector::default();
+            versions.insert_range(self.own_site(), 1, common.version);
+            let lacking = versions.difference(&welcome.your_held);
+            self.replica.confirmed(&versions.difference(&lacking));
+        }
         Ok(())
     }
 

@@ -40,7 +40,13 @@ pub(super) struct Dialer {
     /// Batches being applied: their length and the position after them.
     applying: BTreeMap<u64, (u64, u64)>,
     last_apply: u64,
+    /// Applied and not yet given back as credit, in bytes.
+    owed: u64,
 }
+
+/// Credit is given back when this part of the window is owed: a message for each batch would cost the acceptor as much
+/// as the batch itself. As less than that is ever kept back, it never runs dry.
+const CREDIT_PART: u64 = 4;
 
 /// Whether this side may push yet.
 #[derive(Debug, Default, PartialEq)]
@@ -341,8 +347,9 @@ impl Dialer {
 
     fn applied(&mut self, link: &mut Link, id: u64) {
         let Some((bytes, pos)) = self.applying.remove(&id) else { return };
-        if bytes > 0 {
-            link.send(Credit { bytes, pos });
+        self.owed += bytes;
+        if self.owed > 0 && self.owed >= link.config.limits.window_bytes / CREDIT_PART {
+            link.send(Credit { bytes: std::mem::take(&mut self.owed), pos });
         }
         self.check_caught_up(link);
     }

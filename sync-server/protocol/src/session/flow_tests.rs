@@ -165,7 +165,30 @@ fn gaps_in_what_arrives_end_the_connection() {
         panic!()
     };
     assert_eq!(*cursor, Cursor { epoch: EPOCH, pos: 6 });
-    assert!(matches!(messages(&pair.client.handle(0, Input::Applied(1)))[..], [Message::Credit(_)]));
+    assert_eq!(pair.client.handle(0, Input::Applied(1)), [], "a little credit is not worth a message");
+}
+
+#[test]
+fn credit_is_given_back_before_the_acceptor_runs_dry() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    pair.shake_hands();
+    let (mut granted, mut sent) = (0, 0);
+    for pos in 5..50 {
+        let live = Live { after: pos, upto: pos + 1, bytes: Some(0), echo: false };
+        assert_eq!(pair.relay.handle(0, Input::Live(live)), [Output::SendLive]);
+        let frames = vec![frame(OTHER, pos, 50)];
+        let (claims, chains) = (VersionVector::default(), vec![]);
+        let batch = Batch { after: pos, upto: pos + 1, part: 0, frames, claims, chains, more: false };
+        sent += codec::encode(&batch.clone().into()).len() as u64;
+        let applied = pair.say_to_client(batch);
+        let [Output::Apply(Apply { id, .. })] = applied[..] else { panic!("{applied:?}") };
+        for message in messages(&pair.client.handle(0, Input::Applied(id))) {
+            let Message::Credit(credit) = message else { panic!("{message:?}") };
+            granted += credit.bytes;
+        }
+        assert!(sent - granted < 250, "{} of 1000 are kept back", sent - granted);
+    }
 }
 
 #[test]

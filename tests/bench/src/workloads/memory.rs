@@ -33,7 +33,7 @@ pub fn apply(round: &Round<'_>) -> Result<Vec<Measure>> {
             let changeset = source.session()?.changeset()?;
             peak(|| round.empty_plain(), |target| changeset.apply(&target.database))
         }
-        Kind::Peer(..) => Err(Failure::NotApplicable),
+        Kind::Triggers | Kind::Peer(..) => Err(Failure::NotApplicable),
         Kind::Static | Kind::Loaded(_) => {
             let blob = changeset_of(&round.filled()?)?;
             peak(

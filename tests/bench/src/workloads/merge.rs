@@ -23,7 +23,7 @@ pub fn apply(round: &Round<'_>) -> Result<Vec<Measure>> {
             let target = round.empty_plain()?;
             twice(round, &target, || changeset.apply(&target.database))
         }
-        Kind::Peer(..) => Err(Failure::NotApplicable),
+        Kind::Triggers | Kind::Peer(..) => Err(Failure::NotApplicable),
         Kind::Static | Kind::Loaded(_) => {
             let blob = changeset_of(&round.filled()?)?;
             let target = round.empty()?;

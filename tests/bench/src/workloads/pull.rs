@@ -67,7 +67,7 @@ pub fn changeset(round: &Round<'_>) -> Result<Vec<Measure>> {
             Ok(timed(timing))
         }
         // Only crsql has the function; on a peer its absence is no failure.
-        Kind::Peer(..) => Err(Failure::NotApplicable),
+        Kind::Triggers | Kind::Peer(..) => Err(Failure::NotApplicable),
         Kind::Static | Kind::Loaded(_) => {
             Ok(timed(read(&round.filled()?.database, "SELECT crsql_changeset(0)")?))
         }
