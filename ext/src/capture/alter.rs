@@ -16,7 +16,7 @@ use crsql_core::value::Value;
 pub struct Before(Option<(u32, Vec<(String, Value)>)>);
 
 /// The parameters that find a row by its place.
-fn place_values<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<ValueRef<'a>>> {
+pub fn place_values<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<ValueRef<'a>>> {
     match table.shape {
         Shape::Packed => Ok(place_and_key(table, args)?.1.into_vec()),
         Shape::Integer | Shape::Rowid(_) => Ok(vec![args.get(0)]),

@@ -6,7 +6,7 @@ mod held;
 mod row;
 mod walk;
 
-pub use base::{insert_statement, insert_with};
+pub use base::{find_rowid, insert_statement, insert_with};
 pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use row::{
     Author, Incoming, Known, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new,

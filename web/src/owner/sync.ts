@@ -16,8 +16,8 @@ export const TICK_MS = 1000;
 const TOKEN_MS = 30_000;
 const OPEN_MS = 15_000;
 /** What a page says about itself lasts so long, and is said again more often than that. */
-const PRESENCE_TTL_MS = 30_000;
-const PRESENCE_AGAIN_MS = 10_000;
+const PRESENCE_TTL_MS = 15_000;
+const PRESENCE_AGAIN_MS = 5_000;
 /** The least time between two reports of progress. */
 const REPORT_MS = 100;
 /** Refusals that another attempt with the same token and schema would meet again. */
