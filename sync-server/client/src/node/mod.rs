@@ -3,7 +3,8 @@
 //! Whoever drives it owns the transports and a clock. It says what happened ([`Node::dial`], [`Node::accept`],
 //! [`Node::receive`], [`Node::closed`], [`Node::refresh`], [`Node::tick`]), calls [`Node::flush`] when nothing more is
 //! waiting, and carries out the [`Action`]s. What arrives between two flushes is one transaction of the database, so
-//! a busy node pays for one fsync and not for thousands; nothing is acknowledged before the flush.
+//! a busy node pays for one fsync and not for thousands; nothing is acknowledged before the flush. Until then a
+//! transaction is open on the connection, so flush before writing through the same connection.
 //!
 //! ```
 //! use std::rc::Rc;
