@@ -31,7 +31,7 @@ const common = {
 };
 // Entries that share classes are built together, so that `instanceof` holds across them.
 await esbuild.build({
-  ...common, splitting: true, entryPoints: ["src/index.ts", "src/react.ts", "src/vlcn.ts"].filter(exists),
+  ...common, splitting: true, entryPoints: ["src/index.ts", "src/react.ts", "src/vlcn.ts"],
 });
 await esbuild.build({ ...common, entryPoints: ["src/worker.ts"] });
 await esbuild.build({ ...common, platform: "node", minify: false, entryPoints: ["src/node.ts"] });
@@ -45,14 +45,11 @@ const row = (name, bytes) => {
   return { name, raw: bytes.length, gzip, brotli };
 };
 console.log(`${"bytes".padEnd(14)}       raw   gzip -9 brotli 11`);
-const sizes = ["crsql.wasm", "worker.js", "index.js"].map((name) => row(name, readFileSync(`dist/${name}`)));
+// The page's part as a bundler would take it: the entries share files.
+const page = await esbuild.build({ ...common, minify: true, sourcemap: false, write: false, entryPoints: ["src/index.ts"] });
+const sizes = [
+  row("crsql.wasm", wasm),
+  row("worker.js", readFileSync("dist/worker.js")),
+  row("index.js", page.outputFiles[0].contents),
+];
 writeFileSync("dist/sizes.json", JSON.stringify({ release, sizes }, null, 2) + "\n");
-
-function exists(path) {
-  try {
-    readFileSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}

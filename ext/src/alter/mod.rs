@@ -38,6 +38,7 @@ pub fn atomically<T>(state: &State, body: impl FnOnce() -> Result<T>) -> Result<
 
 /// What a function called from the top does first: the schema may have changed since, and so may the clocks.
 pub fn enter(state: &State) -> Result<()> {
+    state.last_merged.set(None);
     state.check_schema()?;
     crate::changes::flush(state)
 }

@@ -14,9 +14,10 @@ const BACKOFF_MAX_MS = 30_000;
 const STABLE_MS = 10_000;
 export const TICK_MS = 1000;
 const TOKEN_MS = 30_000;
+const OPEN_MS = 15_000;
 /** What a page says about itself lasts so long, and is said again more often than that. */
-const PRESENCE_TTL_MS = 30_000;
-const PRESENCE_AGAIN_MS = 10_000;
+const PRESENCE_TTL_MS = 15_000;
+const PRESENCE_AGAIN_MS = 5_000;
 /** The least time between two reports of progress. */
 const REPORT_MS = 100;
 /** Refusals that another attempt with the same token and schema would meet again. */
@@ -136,10 +137,7 @@ export class SyncSession {
         database.syncClosed(link);
       });
     }
-    if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.close();
-    }
+    if (socket) silence(socket);
   }
 
   /** The database was opened anew: its connections are gone. */
@@ -185,6 +183,11 @@ export class SyncSession {
       if (data instanceof ArrayBuffer) this.hear(new Uint8Array(data));
     };
     socket.onclose = ({ code, reason }) => this.lost(socket, code, reason);
+    // Some only say that it failed, and never that it is closed. Where both come, the close is the one with a reason.
+    socket.onerror = () => setTimeout(() => this.lost(socket, 1006, ""), 0);
+    setTimeout(() => {
+      if (socket.readyState === WebSocket.CONNECTING) this.lost(socket, 1006, `${this.url} does not answer`);
+    }, OPEN_MS);
   }
 
   private async token(): Promise<string | undefined> {
@@ -214,6 +217,7 @@ export class SyncSession {
   private lost(socket: WebSocket, code: number, reason: string): void {
     if (this.socket !== socket) return;
     this.socket = undefined;
+    silence(socket);
     const link = this.link;
     this.link = undefined;
     if (link !== undefined) this.context.enqueue((database) => database.syncClosed(link));
@@ -342,11 +346,13 @@ export class SyncSession {
     this.attempt++;
     const { socket } = this;
     this.socket = undefined;
-    if (socket) {
-      socket.onopen = socket.onmessage = socket.onclose = null;
-      socket.close();
-    }
+    if (socket) silence(socket);
   }
+}
+
+function silence(socket: WebSocket): void {
+  socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
+  socket.close();
 }
 
 /** Where a relay serves a room. */
