@@ -19,7 +19,7 @@ use crsql_protocol::{Code, Fault, Input, Session};
 use futures_util::SinkExt;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
 
-use crate::auth::Grant;
+use crate::auth::{Grant, Permission};
 use crate::context::{Context, unix_ms};
 use crate::random;
 use crate::room::{self, Cuts, Room, Rooms, Signal};
@@ -27,6 +27,9 @@ use reply::Reply;
 
 /// How often a session looks at the clock, before and after the handshake.
 const TICK: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
+
+/// One connection of a room asks for what is missing there once in about so many ticks.
+const ASK_EVERY: u64 = 6;
 
 /// Longer than any connection lives.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -159,7 +162,10 @@ impl Connection {
                 Happening::Reply(reply) => self.reply(reply).await,
                 Happening::Signal => self.feed().await,
                 Happening::Presence(presence) => self.presence(presence).await,
-                Happening::Tick => self.handle(Input::Tick).await,
+                Happening::Tick => {
+                    self.handle(Input::Tick).await;
+                    self.ask_for_gaps().await;
+                }
                 Happening::Expired => {
                     expiry.as_mut().reset(tokio::time::Instant::now() + NEVER);
                     let detail = "the token has expired: connect again with a new one";
@@ -258,6 +264,16 @@ impl Connection {
             && said.0 != self.id
         {
             self.handle(Input::Present(said.1.clone())).await;
+        }
+    }
+
+    /// Chunks that were given up may have become whole elsewhere; a few connections are asked at a time.
+    async fn ask_for_gaps(&mut self) {
+        let Some(member) = &self.member else { return };
+        let others = member.room.connections.load(Ordering::Relaxed) as u64;
+        if member.grant.allows(Permission::Write) && random::below(others.max(1) * ASK_EVERY) == 0 {
+            let gaps = member.room.gaps();
+            self.handle(Input::Want(gaps)).await;
         }
     }
 

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
+use crsql_protocol::holdings::Needs;
 use crsql_protocol::message::{Ack, Cursor, DigestRequest, DigestResponse, Presence};
 use crsql_protocol::wire::{Chain, Fingerprint};
 use crsql_protocol::{Code, Fault, presence};
@@ -124,6 +125,11 @@ impl Room {
     /// What is held whole.
     pub fn held(&self) -> VersionVector {
         self.lock().ledger.whole().clone()
+    }
+
+    /// What is missing between versions that are held.
+    pub fn gaps(&self) -> Needs {
+        self.lock().ledger.gaps()
     }
 
     /// What was appended after a position, as far as it is kept in memory.
