@@ -18,7 +18,7 @@ type Request = Extract<ClientMessage, { kind: "request" }>;
 
 const NONE = new Uint8Array();
 /** Statements that SQLite refuses inside of a transaction; running one of them twice does no harm. */
-const OUTSIDE = /^\s*(vacuum|pragma|attach|detach)\b/i;
+const OUTSIDE = /^\s*(vacuum|pragma|attach|detach)\b[^;]*;?\s*$/i;
 const CONTROL = /^\s*(begin|commit|end|rollback|savepoint|release)\b/i;
 
 /** An interactive transaction of a page. */
