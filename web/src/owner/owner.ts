@@ -41,7 +41,13 @@ export class Owner {
   private readonly peers = new Map<string, Peer>();
   private readonly queue = new Queue(() => this.drained());
   private readonly lives: Lives;
-  private readonly syncs = new Syncs({ enqueue: (work, after) => this.enqueueSync(work, after) });
+  private readonly syncs = new Syncs({
+    enqueue: (work, after) => this.enqueueSync(work, after),
+    renamed: () => {
+      const { siteId } = this.info();
+      for (const peer of this.peers.values()) peer.send({ kind: "site", siteId });
+    },
+  });
   private transaction: Transaction | undefined;
   private closed = false;
 
