@@ -5,6 +5,7 @@ mod tombstones;
 
 use crate::capture::{Candidates, Quick};
 use crate::catalog::{Catalog, Table};
+use crate::pool::Pool;
 use crate::sqlite::{Db, Error, Result, Statement};
 use crate::store::{Columns, Completed, Kind, LOOSE, Mark, Ops, Store};
 use buffer::Replayed;
@@ -37,6 +38,8 @@ pub struct State {
     pub muted: Cell<u32>,
     /// Changes that merges could not write yet.
     pub held: RefCell<crate::merge::Held>,
+    /// Statements of readers.
+    pub pool: Rc<Pool>,
     /// The row that was merged last.
     pub last_merged: Cell<Option<Box<crate::merge::Known>>>,
     /// The row that a statement on `crsql_changes` is collecting.
@@ -97,6 +100,7 @@ impl State {
             before: RefCell::default(),
             muted: Cell::new(0),
             held: RefCell::default(),
+            pool: Rc::default(),
             last_merged: Cell::new(None),
             bracket: RefCell::default(),
             marks: RefCell::default(),
@@ -569,7 +573,8 @@ impl State {
         let restore = self.restore_changes.try_borrow_mut().ok().and_then(|mut kept| kept.take());
         let enlist = self.enlist.take();
         let tables = self.catalog.try_borrow().map(|catalog| catalog.take_statements());
+        let pooled = self.pool.take_statements();
         self.forget_schema();
-        drop((store, restore, enlist, tables));
+        drop((store, restore, enlist, tables, pooled));
     }
 }

@@ -21,4 +21,5 @@ mod random;
 mod room;
 pub mod serve;
 mod store;
+pub mod sync;
 mod tls;

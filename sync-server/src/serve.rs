@@ -29,6 +29,8 @@ pub struct Relay {
     context: Arc<Context>,
     listening: JoinHandle<()>,
     sweeping: JoinHandle<()>,
+    /// Held as long as this relay has the data; the system lets it go with the process.
+    _lock: std::fs::File,
 }
 
 /// Runs until it is told to stop.
@@ -61,6 +63,21 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Two relays on the same data would give away the same positions for different things.
+fn lock(data: &std::path::Path) -> Result<std::fs::File, String> {
+    let path = data.join("lock");
+    let told = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
+    let file = std::fs::File::create(&path).map_err(|error| told(&error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
+            "another relay uses the data directory {}: stop it, or choose another",
+            data.display()
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(told(&error)),
+    }
+}
+
 async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut interrupt)) =
@@ -80,6 +97,9 @@ impl Relay {
         let data = &settings.data;
         std::fs::create_dir_all(data)
             .map_err(|error| format!("cannot make the data directory {}: {error}", data.display()))?;
+        let lock = lock(data)?;
+        // What an earlier run could not remove.
+        std::fs::remove_dir_all(data.join("snapshots")).ok();
         let metrics = Arc::new(Metrics::default());
         let journal = Local::open(data, settings.journals, settings.new_epoch, metrics.clone())
             .map_err(|error| error.to_string())?;
@@ -116,7 +136,7 @@ impl Relay {
             }
         });
         tracing::info!(%address, "listening");
-        Ok(Relay { address, context, listening, sweeping })
+        Ok(Relay { address, context, listening, sweeping, _lock: lock })
     }
 
     /// Where it listens.

@@ -184,6 +184,16 @@ async fn a_slow_reader_is_served_from_the_journal_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn two_relays_do_not_share_their_data() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = relay(directory.path()).await;
+    let second = crsql_server::serve::Relay::start(settings(directory.path(), |_| {})).await;
+    assert!(second.err().is_some_and(|error| error.contains("another relay uses the data directory")));
+    first.stop().await;
+    relay(directory.path()).await.stop().await;
+}
+
+#[tokio::test]
 async fn somebody_else_with_the_same_site_is_told_of_the_fork() {
     let directory = tempfile::tempdir().unwrap();
     let relay = relay(directory.path()).await;

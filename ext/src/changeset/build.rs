@@ -45,7 +45,9 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     if !state.store.borrow_mut().exists()? {
         return Ok(writer.finish_as(&VersionVector::default(), compress));
     }
-    let mut snapshot = state.db.prepare("SELECT id FROM main.__crsql_state")?;
+    // Before anything is taken from the pool: see `Store::refresh`.
+    state.store.borrow_mut().refresh()?;
+    let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
@@ -137,7 +139,7 @@ impl Build<'_> {
     ) -> Result<()> {
         let state = self.state;
         for table in state.tables()? {
-            let mut reader = RowReader::new(state.db, table.clone())?;
+            let mut reader = RowReader::new(state, table.clone())?;
             let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
             let mut index = None;
             runs_of(state, table.id, &mut |run| {

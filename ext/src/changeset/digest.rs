@@ -169,7 +169,7 @@ fn add_table(
     waiting: &Waiting,
     tally: &mut Tally<'_>,
 ) -> Result<()> {
-    let mut reader = RowReader::new(state.db, table.clone())?;
+    let mut reader = RowReader::new(state, table.clone())?;
     let mut hasher = RecordHasher::default();
     let (mut stored, mut pk) = (Vec::new(), Vec::new());
     scan::table(state.db, layer, table.id, |run| {

@@ -14,3 +14,8 @@ pub mod replica;
 pub mod sync;
 
 pub use error::{Error, Result};
+
+/// Compiles and runs the examples of the handbook.
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../../../docs/sync.md")]
+struct Handbook;

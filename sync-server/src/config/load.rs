@@ -195,6 +195,20 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_has_every_setting_and_every_metric() {
+        let text = include_str!("../../../docs/relay.md");
+        for (name, default, doc) in TABLE {
+            let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
+            let line = format!("| `{name}` | {default} |{doc} |");
+            assert!(text.contains(&line), "docs/relay.md lacks: {line}");
+        }
+        for (name, kind, doc) in crate::metrics::TABLE {
+            let line = format!("| `{name}` | {kind} |{doc} |");
+            assert!(text.contains(&line), "docs/relay.md lacks: {line}");
+        }
+    }
+
+    #[test]
     fn beyond_loopback_needs_tokens_or_the_word_insecure() {
         let mut flags = Flags { listen: Some("0.0.0.0:1".into()), ..Flags::default() };
         let error = Settings::load_from(&flags, &none).unwrap_err().to_string();

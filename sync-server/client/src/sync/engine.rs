@@ -53,7 +53,7 @@ pub enum Command {
     /// A target is being connected.
     Connecting { target: usize },
     /// A target can't be reached now.
-    Waiting { target: usize, ms: u64, fault: Option<String> },
+    Waiting { target: usize, ms: u64, fault: Option<String>, refused: bool },
     /// The file may have changed.
     Look,
     /// Answer once everything committed until now is durable everywhere; if asked, once everything is here too.
@@ -131,6 +131,7 @@ impl Engine {
             dialed: true,
             phase: Phase::Connecting,
             fault: None,
+            refused: false,
             received: 0,
             sent: 0,
         });
@@ -227,9 +228,9 @@ impl Engine {
                 self.links.remove(&link);
             }
             Command::Connecting { target } => self.targets[target].phase = Phase::Connecting,
-            Command::Waiting { target, ms, fault } => {
-                self.targets[target].phase = Phase::Waiting { ms };
-                self.targets[target].fault = fault;
+            Command::Waiting { target, ms, fault, refused } => {
+                let status = &mut self.targets[target];
+                (status.phase, status.fault, status.refused) = (Phase::Waiting { ms }, fault, refused);
             }
             Command::Look => self.look(),
             Command::Flush { caught_up, answer } => {
@@ -269,7 +270,7 @@ impl Engine {
 
     fn add(&mut self, link: LinkId, target: Option<usize>, name: String, out: mpsc::UnboundedSender<Out>) {
         let (phase, dialed) = (Phase::Connecting, target.is_some());
-        let status = LinkStatus { name, dialed, phase, fault: None, received: 0, sent: 0 };
+        let status = LinkStatus { name, dialed, phase, fault: None, refused: false, received: 0, sent: 0 };
         self.links.insert(link, Open { target, out, status, to_come: VersionVector::default() });
     }
 

@@ -30,6 +30,9 @@ pub struct LinkStatus {
     pub phase: Phase,
     /// Why the connection before ended, if it did not end well.
     pub fault: Option<String>,
+    /// Whether that was a refusal: a wrong token, no such room, databases that do not fit. Trying again will not
+    /// help before somebody changes something.
+    pub refused: bool,
     /// Bytes received on this connection.
     pub received: u64,
     /// Bytes sent on this connection.

@@ -106,12 +106,19 @@ pub(super) async fn keep_connected(index: usize, target: Target, commands: mpsc:
         if let Some((_, Some(elsewhere))) = &ended.goaway {
             instead = target.address.at(elsewhere).ok();
         }
+        let refused = is_refused(&ended);
         let fault = ended.fault.map(|fault| fault.to_string()).or(ended.error);
-        if commands.send(Command::Waiting { target: index, ms, fault }).await.is_err() {
+        if commands.send(Command::Waiting { target: index, ms, fault, refused }).await.is_err() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
+}
+
+fn is_refused(ended: &Ended) -> bool {
+    let codes =
+        [Code::UNAUTHORIZED, Code::FORBIDDEN, Code::NO_ROOM, Code::VERSION, Code::TIE_BREAK, Code::SCHEMA];
+    ended.fault.as_ref().is_some_and(|fault| codes.contains(&fault.code))
 }
 
 /// Full jitter: clients that lost their relay together do not come back together.
@@ -119,10 +126,7 @@ fn delay_ms(attempt: u32, ended: &Ended) -> u64 {
     if let Some((ms, _)) = ended.goaway {
         return ms.min(DELAY_MS_MAX);
     }
-    let refused =
-        [Code::UNAUTHORIZED, Code::FORBIDDEN, Code::NO_ROOM, Code::VERSION, Code::TIE_BREAK, Code::SCHEMA];
-    let is_refused = ended.fault.as_ref().is_some_and(|fault| refused.contains(&fault.code));
-    let doublings = if is_refused { 6 } else { attempt.min(7) };
+    let doublings = if is_refused(ended) { 6 } else { attempt.min(7) };
     let longest = (DELAY_MS << doublings).min(DELAY_MS_MAX);
     let advised = ended.fault.as_ref().map_or(0, |fault| fault.retry_after_ms.min(DELAY_MS_MAX));
     advised + fastrand::u64(0..=longest)
