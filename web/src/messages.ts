@@ -93,7 +93,9 @@ export type OwnerMessage =
   | { kind: "liveError"; live: number; error: PlainError }
   | { kind: "sync"; sync: number; status: SyncStatus }
   | { kind: "presence"; sync: number; entries: PresenceEntry[] }
-  | { kind: "askToken"; sync: number; ask: number };
+  | { kind: "askToken"; sync: number; ask: number }
+  /** The file turned out to be a copy, and goes on as another replica. */
+  | { kind: "site"; siteId: Uint8Array };
 
 /** From a page to its own worker. */
 export type ToWorker =

@@ -41,16 +41,22 @@ export class Database extends Queries {
   constructor(
     /** @internal */ readonly link: Link,
     readonly name: string,
-    private readonly info: Info,
+    private info: Info,
     integers: Integers,
   ) {
     super((body) => {
       this.checkNotInTx(body);
       return link.request(body);
     }, integers);
+    link.listen((message) => {
+      if (message.kind === "site") this.info = { ...this.info, siteId: message.siteId };
+    });
   }
 
-  /** This replica's id: 16 random bytes, the same in all tabs. */
+  /**
+   * This replica's id: 16 random bytes, the same in all tabs. A file that turns out to be a copy of a living replica,
+   * when it meets that at a relay, gets another one.
+   */
   get siteId(): Uint8Array {
     return this.info.siteId;
   }

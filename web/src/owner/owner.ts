@@ -18,7 +18,7 @@ type Request = Extract<ClientMessage, { kind: "request" }>;
 
 const NONE = new Uint8Array();
 /** Statements that SQLite refuses inside of a transaction; running one of them twice does no harm. */
-const OUTSIDE = /^\s*(vacuum|pragma|attach|detach)\b/i;
+const OUTSIDE = /^\s*(vacuum|pragma|attach|detach)\b[^;]*;?\s*$/i;
 const CONTROL = /^\s*(begin|commit|end|rollback|savepoint|release)\b/i;
 
 /** An interactive transaction of a page. */
@@ -41,7 +41,13 @@ export class Owner {
   private readonly peers = new Map<string, Peer>();
   private readonly queue = new Queue(() => this.drained());
   private readonly lives: Lives;
-  private readonly syncs = new Syncs({ enqueue: (work, after) => this.enqueueSync(work, after) });
+  private readonly syncs = new Syncs({
+    enqueue: (work, after) => this.enqueueSync(work, after),
+    renamed: () => {
+      const { siteId } = this.info();
+      for (const peer of this.peers.values()) peer.send({ kind: "site", siteId });
+    },
+  });
   private transaction: Transaction | undefined;
   private closed = false;
 

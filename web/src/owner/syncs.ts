@@ -10,6 +10,8 @@ import { SyncSession, TICK_MS, type SyncAction, type SyncContext, type SyncDatab
 export interface SyncHost {
   /** Runs work on the database in its turn; `after` once what it committed is durable. */
   enqueue(work: (database: Database) => void, after: (database: Database) => void): void;
+  /** The replica has another site id now. */
+  renamed(): void;
 }
 
 export class Syncs implements SyncContext {
@@ -126,8 +128,12 @@ export class Syncs implements SyncContext {
     let presence = false;
     for (const action of database.syncActions() as SyncAction[]) {
       const [kind, link, name] = action;
-      if (kind === "event" && link === 0) presence ||= name === "presence";
-      else for (const session of this.sessions.values()) if (session.has(link)) session.perform(action);
+      if (kind === "event" && link === 0) {
+        presence ||= name === "presence";
+        if (name === "newSite") this.host.renamed();
+        continue;
+      }
+      for (const session of this.sessions.values()) if (session.has(link)) session.perform(action);
     }
     if (presence) this.showPresence(database);
     for (const session of this.sessions.values()) session.check(database);
