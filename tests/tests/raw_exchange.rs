@@ -306,3 +306,22 @@ fn cells_that_arrive_one_by_one_in_autocommit_build_a_row_that_needs_them_all() 
     }
     assert_converged(&[&a, &b]);
 }
+
+#[test]
+fn a_change_that_follows_one_of_its_row_meets_the_row_as_it_is_by_then() {
+    let [a, b, c] = sites("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t");
+    a.exec("INSERT INTO t VALUES (1, 'x', 'y')");
+    let merge = |site: &Site, cid: &str| site.merge(&a.changes_where(&format!("cid = '{cid}'")));
+    b.exec("BEGIN");
+    merge(&b, "x");
+    b.exec("DELETE FROM t");
+    merge(&b, "y");
+    b.exec("COMMIT");
+    assert_eq!(b.rows("SELECT count(*) FROM t"), ["0"], "deleted in between");
+    c.exec("BEGIN; SAVEPOINT s");
+    merge(&c, "x");
+    c.exec("ROLLBACK TO s");
+    merge(&c, "y");
+    c.exec("COMMIT");
+    assert_eq!(c.rows("SELECT cid FROM crsql_changes"), ["'y'"], "rolled back in between");
+}

@@ -334,8 +334,10 @@ impl Ops {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clock::tests::row;
+    use super::super::clock::RowClock;
+    use super::super::clock::tests::{group, row};
     use super::*;
+    use smallvec::SmallVec;
 
     #[test]
     fn sequential_inserts_are_one_record_and_a_savepoint_cuts_it() {
@@ -359,6 +361,40 @@ mod tests {
         assert_eq!(ops.pending().len(), 1);
         ops.rewind(mark);
         assert_eq!(ops.run_of(&ops.pending()[0]).count, 10);
+    }
+
+    fn cell(key: i64, slot: u32, seq: u64) -> Run {
+        let clock = RowClock { cl: 1, groups: SmallVec::from_iter([group(&[slot], 3, seq)]) };
+        Run::single(Key::Int(key), clock)
+    }
+
+    #[test]
+    fn cells_of_a_row_join_its_record_unless_a_savepoint_holds_it() {
+        let mut ops = Ops::default();
+        ops.push_merge(1, true, cell(7, 1, 0));
+        assert!(ops.join_merge(1, &cell(7, 2, 1), None));
+        let groups = &ops.run_of(&ops.pending()[0]).clock.groups;
+        assert_eq!((groups.len(), groups[0].seq_of(2)), (1, 1));
+        assert!(!ops.join_merge(1, &cell(8, 1, 2), None), "another row");
+        let mark = ops.mark();
+        assert!(!ops.join_merge(1, &cell(7, 3, 2), Some(mark)));
+        ops.push_merge(1, false, cell(7, 3, 2));
+        ops.rewind(mark);
+        assert_eq!(ops.run_of(&ops.pending()[0]).clock.groups[0].columns.len(), 2);
+    }
+
+    #[test]
+    fn rows_that_came_cell_by_cell_become_one_run() {
+        let mut ops = Ops::default();
+        for key in 0..3 {
+            ops.coalesce(None);
+            ops.push_merge(1, true, cell(key, 1, 2 * key as u64));
+            assert!(ops.join_merge(1, &cell(key, 2, 2 * key as u64 + 1), None));
+        }
+        assert_eq!(ops.pending().len(), 2, "the last row may still grow");
+        assert_eq!(ops.coalesce(Some(ops.mark())), None, "a savepoint holds it");
+        assert_eq!(ops.coalesce(None), Some(2));
+        assert_eq!((ops.pending().len(), ops.pending()[0].count), (1, 3));
     }
 
     #[test]
