@@ -29,6 +29,7 @@ const FUNCTIONS: &[Entry] = &[
     (c"crsql_apply", Flags::DIRECT_ONLY, apply),
     (c"crsql_version_vector", Flags::NONE, version_vector),
     (c"crsql_digest", Flags::NONE, digest),
+    (c"crsql_canonical_key", Flags::NONE, canonical_key),
     (c"crsql_token", Flags::NONE, token),
     (c"crsql_wait_for", Flags::DIRECT_ONLY, wait_for),
 ];
@@ -210,8 +211,11 @@ fn version_vector(state: &State, call: &mut Call<'_>) -> Result<()> {
 }
 
 fn digest(state: &State, call: &mut Call<'_>) -> Result<()> {
-    call.expect_args("crsql_digest", 0..=1, "no arguments, or 1: table")?;
+    call.expect_args("crsql_digest", 0..=4, "no arguments, 1: table, or 4: table, from, to, parts")?;
     crate::alter::enter(state)?;
+    if call.arg_count() > 1 {
+        return range_digests(state, call);
+    }
     let only = if call.arg_count() == 0 { None } else { Some(call.text("crsql_digest", 0)?) };
     if let Some(name) = only
         && crate::alter::find_replicated(state, name)?.is_none()
@@ -219,6 +223,41 @@ fn digest(state: &State, call: &mut Call<'_>) -> Result<()> {
         return Err(Error::refused(format_args!("crsql_digest: table {name:?} is not replicated")));
     }
     call.set_text(&crate::changeset::digest(state, only)?.hex());
+    Ok(())
+}
+
+/// `crsql_digest(table, from, to, parts)`: a JSON array with the digest of each part.
+fn range_digests(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_digest";
+    call.expect_args(NAME, 4..=4, "no arguments, 1: table, or 4: table, from, to, parts")?;
+    let (table, from, parts) = (call.text(NAME, 0)?, call.blob(NAME, 1)?, call.integer(NAME, 3)?);
+    let to = if matches!(call.arg(2), ValueRef::Null) { None } else { Some(call.blob(NAME, 2)?) };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let parts = usize::try_from(parts).unwrap_or(0).clamp(1, 1 << 12);
+    let ranges = crate::changeset::range_digests(state, table, from, to, parts)?;
+    let ranges = ranges.iter().map(|range| {
+        let to = range.to.as_ref().map_or("null".into(), |to| format!("\"{}\"", hex(to)));
+        let (from, rows, sum) = (hex(&range.from), range.rows, hex(&range.sum.0));
+        format!("{{\"from\":\"{from}\",\"to\":{to},\"rows\":{rows},\"sum\":\"{sum}\"}}")
+    });
+    call.set_text(&format!("[{}]", ranges.collect::<Vec<_>>().join(",")));
+    Ok(())
+}
+
+/// `crsql_canonical_key(table, pk)`: the packed key in the one spelling by which rows are told apart.
+fn canonical_key(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_canonical_key";
+    call.expect_args(NAME, 2..=2, "2 arguments: table, pk")?;
+    let (table, pk) = (call.text(NAME, 0)?, call.blob(NAME, 1)?);
+    state.check_schema()?;
+    match state.table_named(table)? {
+        Some(table) => {
+            let key =
+                crsql_core::key::canonical_packed_key(pk, &table.key_columns).map_err(Error::refused)?;
+            call.set_blob(&key.bytes);
+        }
+        None => call.set_arg(&call.args(), 1),
+    }
     Ok(())
 }
 

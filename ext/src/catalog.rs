@@ -52,19 +52,22 @@ pub struct Table {
     pub untriggered: Columns,
     /// The shape in SQLite's words.
     pub info: TableInfo,
-    /// Statements on the base table, by their SQL.
-    statements: RefCell<HashMap<StatementKey, Rc<RefCell<Statement>>>>,
+    /// Statements on the base table.
+    statements: RefCell<Vec<CachedStatement>>,
 }
 
+/// A statement, what it is for, and the columns it writes.
+type CachedStatement = (Use, Columns, Rc<RefCell<Statement>>);
+
 /// What a cached statement on a base table does.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum StatementKey {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Use {
     /// Rowid by key.
     FindRowid,
-    /// INSERT with these columns.
-    Insert(Columns),
-    /// UPDATE of these columns.
-    Update(Columns),
+    /// INSERT with the columns given beside.
+    Insert,
+    /// UPDATE of the columns given beside.
+    Update,
     /// DELETE of one row.
     Delete,
     /// Whether a row is there.
@@ -77,6 +80,9 @@ pub enum StatementKey {
     /// Sets the key's spelling.
     Spell,
 }
+
+/// Statements kept for one table.
+const STATEMENTS_MAX: usize = 64;
 
 impl Table {
     /// Whether the key's stored spelling may differ from its canonical form, judged by type alone.
@@ -138,24 +144,37 @@ impl Table {
     pub fn statement(
         &self,
         db: Db,
-        key: StatementKey,
+        does: Use,
         sql: impl FnOnce() -> String,
     ) -> Result<Rc<RefCell<Statement>>> {
-        if let Some(known) = self.statements.borrow().get(&key) {
+        self.statement_on(db, does, &Columns::new(), sql)
+    }
+
+    /// As [`Table::statement`], of one that writes `columns`.
+    pub fn statement_on(
+        &self,
+        db: Db,
+        does: Use,
+        columns: &Columns,
+        sql: impl FnOnce() -> String,
+    ) -> Result<Rc<RefCell<Statement>>> {
+        // A handful, nearly always: looking through them is quicker than hashing what is looked for.
+        let is_it = |known: &&CachedStatement| known.0 == does && known.1 == *columns;
+        if let Some((.., known)) = self.statements.borrow().iter().find(is_it) {
             return Ok(known.clone());
         }
         let made = Rc::new(RefCell::new(db.prepare_persistent(&sql())?));
         let mut statements = self.statements.borrow_mut();
         // A wide table written in ever new combinations of columns must not collect statements for ever.
-        if statements.len() > 64 {
+        if statements.len() >= STATEMENTS_MAX {
             statements.clear();
         }
-        statements.insert(key, made.clone());
+        statements.push((does, columns.clone(), made.clone()));
         Ok(made)
     }
 
     /// Gives up the cached statements.
-    fn take_statements(&self) -> HashMap<StatementKey, Rc<RefCell<Statement>>> {
+    fn take_statements(&self) -> Vec<CachedStatement> {
         self.statements.try_borrow_mut().map(|mut known| std::mem::take(&mut *known)).unwrap_or_default()
     }
 }
@@ -178,27 +197,33 @@ impl Catalog {
 
     /// Gives up every cached statement on base tables, for the caller to drop once nothing is borrowed.
     pub fn take_statements(&self) -> Vec<Rc<RefCell<Statement>>> {
-        self.tables.values().flatten().flat_map(|table| table.take_statements().into_values()).collect()
+        let tables = self.tables.values().flatten();
+        tables.flat_map(|table| table.take_statements()).map(|(.., statement)| statement).collect()
     }
 
     fn load(&mut self, db: Db) -> Result<()> {
         if self.is_loaded {
             return Ok(());
         }
-        // A rename reaches the trigger's table at once and our catalogue later, so the trigger is asked.
-        let mut select = db.prepare(
-            "SELECT t.id, coalesce(m.tbl_name, t.name), m.tbl_name IS NOT NULL
-             FROM main.__crsql_table AS t
-             LEFT JOIN main.sqlite_master AS m
-               ON m.type = 'trigger' AND m.name = '__crsql_' || t.id || '_insert'",
+        // A rename reaches the trigger's table at once and our catalogue later, so the triggers are asked: in one
+        // pass, because a join would look through all of `sqlite_master`, which has no index, for every table.
+        let mut by_id: HashMap<u32, String> = HashMap::new();
+        let mut triggers = db.prepare(
+            "SELECT name, tbl_name FROM main.sqlite_master
+             WHERE type = 'trigger' AND name GLOB '__crsql_[0-9]*_insert'",
         )?;
-        let mut rows = select.query(&[])?;
-        while rows.step()? {
-            let id = rows.column_i64(0) as u32;
-            if rows.column_i64(2) == 0 {
-                self.tables.insert(id, None);
-            } else {
-                self.by_name.insert(rows.column_str(1)?.to_owned(), id);
+        while triggers.step()? {
+            let id = triggers.column_str(0)?.strip_prefix("__crsql_").and_then(|n| n.strip_suffix("_insert"));
+            if let Some(id) = id.and_then(|id| id.parse().ok()) {
+                by_id.insert(id, triggers.column_str(1)?.to_owned());
+            }
+        }
+        let mut tables = db.prepare("SELECT id FROM main.__crsql_table")?;
+        while tables.step()? {
+            let id = tables.column_i64(0) as u32;
+            match by_id.remove(&id) {
+                Some(name) => drop(self.by_name.insert(name, id)),
+                None => drop(self.tables.insert(id, None)),
             }
         }
         self.is_loaded = true;
@@ -209,6 +234,12 @@ impl Catalog {
     pub fn id_of(&mut self, db: Db, name: &str) -> Result<Option<u32>> {
         self.load(db)?;
         Ok(self.by_name.get(name).copied())
+    }
+
+    /// How the replicated table called `name`, in any letter case, is spelled.
+    pub fn spelling_of(&mut self, db: Db, name: &str) -> Result<Option<String>> {
+        self.load(db)?;
+        Ok(self.by_name.keys().find(|known| known.eq_ignore_ascii_case(name)).cloned())
     }
 
     /// The replicated table called exactly `name`.

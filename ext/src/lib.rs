@@ -30,6 +30,7 @@ mod merge;
 mod order;
 mod park;
 mod peers;
+mod pool;
 mod reissue;
 mod renumber;
 pub mod schema;

@@ -240,7 +240,12 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 pub fn retry(state: &State) -> Result<()> {
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
-        let mut select = state.db.prepare("SELECT DISTINCT table_name, pk FROM main.__crsql_parked")?;
+        // What waits for a table that is not here is not even looked at: on a relay without a schema that is
+        // everything, and every transaction would read all of it again.
+        let mut select = state.db.prepare(
+            "SELECT DISTINCT table_name, pk FROM main.__crsql_parked
+             WHERE table_name IN (SELECT name FROM main.__crsql_table)",
+        )?;
         while select.step()? {
             rows.push((select.column_str(0)?.to_owned(), select.column_blob(1).to_vec()));
         }
@@ -252,6 +257,32 @@ pub fn retry(state: &State) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// the row as it is.
+pub fn take_for_new_columns(state: &State) -> Result<()> {
+    if state.db.has_busy_writer() || !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
+        return Ok(());
+    }
+    let mut names: Vec<String> = Vec::new();
+    {
+        let mut select = state.db.prepare("SELECT DISTINCT table_name FROM main.__crsql_parked")?;
+        while select.step()? {
+            names.push(select.column_str(0)?.to_owned());
+        }
+    }
+    let mut is_new = false;
+    for name in names {
+        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+    }
+    if !is_new {
+        return Ok(());
+    }
+    crate::alter::atomically(state, || {
+        crate::capture::enlist(state)?;
+        retry(state)
+    })
 }
 
 /// Before a commit that wrote rows: drops what is parked of rows that have begun another incarnation, and lets

@@ -7,7 +7,9 @@ use crate::sqlite::{Error, Result};
 use crate::state::State;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+#[cfg(not(target_arch = "wasm32"))]
+use std::time::Instant;
 
 /// This replica's id; made on first use.
 pub fn site_id(state: &State) -> Result<SiteId> {
@@ -63,7 +65,7 @@ pub fn token(state: &State) -> Result<String> {
 /// Waits until this replica holds what `token` names, at most `wait_ms`. True when it does.
 pub fn wait_for(state: &State, token: &str, wait_ms: i64) -> Result<bool> {
     let wanted = decode_token(token)?;
-    let end = Instant::now() + Duration::from_millis(wait_ms.clamp(0, 3_600_000) as u64);
+    let end = Deadline::after(wait_ms);
     loop {
         enter(state)?;
         {
@@ -73,10 +75,33 @@ pub fn wait_for(state: &State, token: &str, wait_ms: i64) -> Result<bool> {
                 return Ok(true);
             }
         }
-        if Instant::now() >= end {
+        if end.is_over() {
             return Ok(wanted.is_empty());
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// When a wait ends. A browser's worker has one thread and no clock of this kind: nothing can change while it
+/// waits, so every wait is over at once there.
+struct Deadline(#[cfg(not(target_arch = "wasm32"))] Instant);
+
+impl Deadline {
+    #[cfg(not(target_arch = "wasm32"))]
+    fn after(wait_ms: i64) -> Deadline {
+        Deadline(Instant::now() + Duration::from_millis(wait_ms.clamp(0, 3_600_000) as u64))
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn after(_wait_ms: i64) -> Deadline {
+        Deadline()
+    }
+
+    fn is_over(&self) -> bool {
+        #[cfg(not(target_arch = "wasm32"))]
+        return Instant::now() >= self.0;
+        #[cfg(target_arch = "wasm32")]
+        true
     }
 }
 

@@ -1,11 +1,14 @@
 //! What one connection's functions and virtual tables share.
 
+mod buffer;
 mod tombstones;
 
 use crate::capture::{Candidates, Quick};
 use crate::catalog::{Catalog, Table};
+use crate::pool::Pool;
 use crate::sqlite::{Db, Error, Result, Statement};
-use crate::store::{Columns, Completed, Kind, LOOSE, Layer, LocalVersion, Mark, Ops, Replay, Store};
+use crate::store::{Columns, Completed, Kind, LOOSE, Mark, Ops, Store};
+use buffer::Replayed;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::TieBreak;
 use std::cell::{Cell, RefCell};
@@ -16,9 +19,6 @@ use std::rc::Rc;
 const SPILL_WEIGHT: usize = 1 << 19;
 /// Before a savepoint opens less is kept, since what it may bring back has to stay in memory.
 const SAVEPOINT_WEIGHT: usize = 1 << 17;
-
-/// A reader inside a transaction has the buffer replayed in memory up to this many rows; more are stored first.
-const LAYER_ROWS_MAX: u64 = 4096;
 
 /// The state of a connection.
 pub struct State {
@@ -38,6 +38,10 @@ pub struct State {
     pub muted: Cell<u32>,
     /// Changes that merges could not write yet.
     pub held: RefCell<crate::merge::Held>,
+    /// Statements of readers.
+    pub pool: Rc<Pool>,
+    /// The row that was merged last.
+    pub last_merged: Cell<Option<Box<crate::merge::Known>>>,
     /// The row that a statement on `crsql_changes` is collecting.
     pub bracket: RefCell<crate::changes::Bracket>,
     marks: RefCell<Vec<Mark>>,
@@ -75,14 +79,6 @@ pub struct State {
     pub rows_impacted: Cell<i64>,
 }
 
-/// The buffer replayed: the rows, how many operations are in whole, and how many rows of the next one.
-#[derive(Default)]
-struct Replayed {
-    rows: Replay,
-    ops: usize,
-    rows_of_next: u32,
-}
-
 /// Keeps capture quiet while a merge writes base tables.
 pub struct Mute<'a>(&'a Cell<u32>);
 
@@ -104,6 +100,8 @@ impl State {
             before: RefCell::default(),
             muted: Cell::new(0),
             held: RefCell::default(),
+            pool: Rc::default(),
+            last_merged: Cell::new(None),
             bracket: RefCell::default(),
             marks: RefCell::default(),
             replay: RefCell::default(),
@@ -144,11 +142,18 @@ impl State {
         self.quick.take();
     }
 
+    /// Whether [`State::check_suspect_schema`] has a reason.
+    #[inline]
+    pub fn is_schema_suspect(&self) -> bool {
+        self.is_schema_suspect.get()
+    }
+
     /// Looks at `schema_version` and forgets the catalogue if it moved.
     pub fn check_schema(&self) -> Result<()> {
         self.is_schema_suspect.set(false);
         let version = self.db.schema_version()?;
         if version != self.schema_version.get() {
+            self.last_merged.set(None);
             self.schema_version.set(version);
             self.quick.take();
             self.catalog.borrow_mut().forget();
@@ -164,6 +169,7 @@ impl State {
 
     /// Forgets the catalogue: we changed the schema ourselves.
     pub fn forget_schema(&self) {
+        self.last_merged.set(None);
         self.schema_version.set(-1);
         self.suspect_schema();
     }
@@ -183,8 +189,15 @@ impl State {
             || self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
-        if !is_busy && self.check_schema().is_err() {
+        if is_busy {
+            return;
+        }
+        let known = self.schema_version.get();
+        if self.check_schema().is_err() {
             self.suspect_schema();
+        } else if self.schema_version.get() != known {
+            // What fails here is tried again when the transaction commits.
+            crate::park::take_for_new_columns(self).ok();
         }
     }
 
@@ -271,6 +284,9 @@ impl State {
         if !self.is_active.replace(true) {
             self.began_explicitly.set(!self.db.is_autocommit());
             self.marks.borrow_mut().clear();
+            if let Ok(mut store) = self.store.try_borrow_mut() {
+                store.set_writing(true);
+            }
         }
         Ok(())
     }
@@ -317,6 +333,10 @@ impl State {
     pub fn end(&self) {
         self.quick.take();
         self.is_active.set(false);
+        self.last_merged.set(None);
+        if let Ok(mut store) = self.store.try_borrow_mut() {
+            store.set_writing(false);
+        }
         self.tombstones_of.set(None);
         if self.ops.try_borrow_mut().is_err() {
             self.is_store_stale.set(true);
@@ -369,7 +389,10 @@ impl State {
     /// A rollback came while the store was at work; its caches are worth nothing now.
     fn forget_if_stale(&self) {
         if self.is_store_stale.replace(false) {
-            self.store.borrow_mut().forget();
+            let mut store = self.store.borrow_mut();
+            store.forget();
+            store.set_writing(false);
+            drop(store);
             self.tombstones.borrow_mut().1 = u32::MAX;
             if self.db.is_autocommit() && !self.is_active.get() {
                 self.end();
@@ -404,6 +427,7 @@ impl State {
     pub fn rollback_to(&self, n: i32) {
         self.quick.take();
         self.tombstones_of.set(None);
+        self.last_merged.set(None);
         let n = n.max(0) as usize;
         let mark = {
             let mut marks = self.marks.borrow_mut();
@@ -455,6 +479,7 @@ impl State {
         self.forget_if_stale();
         written?;
         self.ops.borrow_mut().set_written(outer);
+        self.last_merged.set(None);
         *self.replay.borrow_mut() = Default::default();
         Ok(())
     }
@@ -513,7 +538,7 @@ impl State {
 
     /// True when changes may be parked; looked up when somebody else may have parked some.
     pub fn may_have_parked(&self) -> Result<bool> {
-        let now = self.db.data_version();
+        let now = self.store.borrow().data_version();
         let known = self.may_have_parked.get();
         if known.1 == now || self.has_parked.get() {
             return Ok(known.0 || self.has_parked.get());
@@ -541,48 +566,6 @@ impl State {
         self.completed.borrow().iter().filter(|(site, _, _)| site & LOOSE == 0).copied().collect()
     }
 
-    /// The clocks that are not in segments, what is pending included, for readers inside the transaction.
-    pub fn layer(&self) -> Result<Rc<Layer>> {
-        if self.ops.borrow().rows() > LAYER_ROWS_MAX {
-            self.spill()?;
-        }
-        if self.ops.borrow().is_empty() {
-            return self.store.borrow_mut().overlay();
-        }
-        self.with_replay(|replay, store, local| {
-            let mut layer = (*store.overlay()?).clone();
-            layer.extend(replay.sealed_copy(local, store.next_seq()));
-            Ok(Rc::new(layer))
-        })
-    }
-
-    /// Runs `body` with the buffer replayed up to its last operation.
-    pub fn with_replay<T>(
-        &self,
-        body: impl FnOnce(&Replay, &mut Store, LocalVersion) -> Result<T>,
-    ) -> Result<T> {
-        let mut store = self.store.borrow_mut();
-        store.refresh()?;
-        let local = store.next_local();
-        let ops = self.ops.borrow();
-        let mut replay = self.replay.borrow_mut();
-        let Replayed { rows, ops: done, rows_of_next } = &mut *replay;
-        let pending = ops.pending();
-        // The last operation may have grown since, so it never counts as done.
-        if pending.last().is_some_and(|last| *done + 1 < pending.len() || *rows_of_next < last.count) {
-            store.with_layers(|base| {
-                for op in &pending[*done..] {
-                    rows.apply(op, *rows_of_next, &ops, local.db_version, base)?;
-                    *rows_of_next = 0;
-                }
-                Ok(())
-            })?;
-            *done = pending.len() - 1;
-            *rows_of_next = pending.last().map_or(0, |last| last.count);
-        }
-        body(rows, &mut store, local)
-    }
-
     /// Drops everything that would keep the connection from closing.
     pub fn disconnect(&self) {
         // Taken out first: a statement that is dropped may disconnect the other table, and come here again.
@@ -590,7 +573,8 @@ impl State {
         let restore = self.restore_changes.try_borrow_mut().ok().and_then(|mut kept| kept.take());
         let enlist = self.enlist.take();
         let tables = self.catalog.try_borrow().map(|catalog| catalog.take_statements());
+        let pooled = self.pool.take_statements();
         self.forget_schema();
-        drop((store, restore, enlist, tables));
+        drop((store, restore, enlist, tables, pooled));
     }
 }

@@ -290,3 +290,29 @@ fn what_a_vector_lacks_is_looked_for_from_a_position_on() {
     assert!(text(&a, "SELECT crsql_changeset(0, 0, 0)").contains("goes with a version vector"));
     assert!(text(&a, "SELECT crsql_changeset(crsql_version_vector(), 0, -1)").contains("never negative"));
 }
+
+#[test]
+fn digests_of_ranges_cover_a_table_and_show_the_row_that_differs() {
+    let (a, b) = (todo(), todo());
+    for id in 0..100 {
+        a.execute("INSERT INTO todo VALUES (?1, 'x')", [id]).unwrap();
+    }
+    a.execute_batch("DELETE FROM todo WHERE id = 7").unwrap();
+    sync(&a, &b);
+    let parts = |db: &Connection| -> Vec<String> {
+        let sql = "SELECT value FROM json_each(crsql_digest('todo', x'', NULL, 10))";
+        let mut select = db.prepare(sql).unwrap();
+        select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    assert_eq!(parts(&a).len(), 10);
+    assert_eq!(parts(&a), parts(&b));
+    let rows = "SELECT sum(value ->> 'rows') FROM json_each(crsql_digest('todo', x'', NULL, 10))";
+    assert_eq!(text(&a, rows), "100", "the deleted row counts");
+    let whole = "SELECT crsql_digest('todo', x'', NULL, 1) ->> '$[0].sum' = crsql_digest('todo')";
+    assert_eq!(text(&a, whole), "1");
+    b.execute_batch("UPDATE todo SET title = 'y' WHERE id = 42").unwrap();
+    let differ: Vec<_> = parts(&a).into_iter().zip(parts(&b)).filter(|(a, b)| a != b).collect();
+    assert_eq!(differ.len(), 1);
+    assert_eq!(text(&a, "SELECT crsql_digest('nowhere', x'', NULL, 1) ->> '$[0].rows'"), "0");
+    assert!(text(&a, "SELECT crsql_digest('todo', 1, 2, 3)").starts_with("error: crsql_digest()"));
+}

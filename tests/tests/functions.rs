@@ -136,7 +136,7 @@ fn wrong_arity_is_refused() {
     for call in [
         "crsql_site_id(1)",
         "crsql_db_version(1)",
-        "crsql_changeset(1, 2, 3)",
+        "crsql_changeset(1, 2, 3, 4)",
         "crsql_apply()",
         "crsql_apply(1, 2, 3)",
         "crsql_version_vector(1)",
@@ -149,7 +149,7 @@ fn wrong_arity_is_refused() {
         "crsql_config_get()",
         "crsql_config_set('a')",
         "crsql_stats(1, 2, 3)",
-        "crsql_new_site(1)",
+        "crsql_new_site(1, 2)",
         "crsql_doctor(1, 2, 3)",
         "crsql_version(1)",
         "crsql_fract_key_between('a')",

@@ -87,6 +87,18 @@ fn a_write_after_a_plain_alter_beats_what_waits_for_its_cell_and_nothing_else() 
 }
 
 #[test]
+fn a_row_moved_right_after_a_plain_alter_takes_along_what_waited_for_its_column() {
+    let (new, old) = (site(NEW), site(OLD));
+    new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+    pull(&old, &new);
+    old.exec("ALTER TABLE t ADD COLUMN z DEFAULT 'dz'");
+    old.exec("UPDATE t SET id = 2 WHERE id = 1");
+    assert_eq!(old.rows("SELECT * FROM t"), ["2|'x'|'z'"]);
+    sync(&new, &old);
+    assert_same_tables(&["t"], &[&new, &old]);
+}
+
+#[test]
 fn a_transaction_that_only_parks_takes_an_apply_position() {
     let (new, old) = (site(NEW), site(OLD));
     new.exec("INSERT INTO t VALUES (1, 'x', 'z')");

@@ -194,3 +194,27 @@ fn reading_is_allowed_inside_triggers_and_views() {
     a.exec("INSERT INTO t (id) VALUES (2)");
     assert_eq!(a.int("SELECT count(*) FROM seen"), 1);
 }
+
+#[test]
+fn triggers_younger_than_ours_may_undo_what_fired_them() {
+    for key in ["INTEGER", "TEXT", "BLOB"] {
+        let schema = format!("CREATE TABLE t (id {key} PRIMARY KEY NOT NULL, x DEFAULT 1); CRR t");
+        let [a, b] = sites(&schema);
+        a.exec(
+            "CREATE TRIGGER never AFTER INSERT ON t WHEN NEW.x = 'never' BEGIN DELETE FROM t WHERE id = NEW.id; END;
+             CREATE TRIGGER moved AFTER INSERT ON t WHEN NEW.x = 'moved' BEGIN UPDATE t SET id = id || 9 WHERE id = NEW.id; END;
+             CREATE TRIGGER back AFTER DELETE ON t WHEN OLD.x = 'back' BEGIN INSERT INTO t VALUES (OLD.id, 'again'); END;
+             CREATE TRIGGER stamp AFTER UPDATE OF x ON t WHEN NEW.x = 'gone' BEGIN DELETE FROM t WHERE id = NEW.id; END",
+        );
+        a.exec("INSERT INTO t VALUES (1, 'never'), (2, 'moved'), (3, 'back'), (4, 'here'), (5, 'here')");
+        a.exec("DELETE FROM t WHERE x = 'back'; UPDATE t SET x = 'gone' WHERE id = 5");
+        assert_eq!(a.doctor(), site(&schema).doctor(), "{key}");
+        pull(&b, &a);
+        assert_eq!(
+            b.rows("SELECT CAST(id AS INT), x FROM t ORDER BY 1"),
+            ["3|'again'", "4|'here'", "29|'moved'"],
+            "{key}"
+        );
+        assert_converged(&[&a, &b]);
+    }
+}

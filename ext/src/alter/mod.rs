@@ -38,6 +38,7 @@ pub fn atomically<T>(state: &State, body: impl FnOnce() -> Result<T>) -> Result<
 
 /// What a function called from the top does first: the schema may have changed since, and so may the clocks.
 pub fn enter(state: &State) -> Result<()> {
+    state.last_merged.set(None);
     state.check_schema()?;
     crate::changes::flush(state)
 }
@@ -137,5 +138,7 @@ pub fn find_replicated(state: &State, name: &str) -> Result<Option<std::rc::Rc<T
     if let Some(table) = state.table_named(name)? {
         return Ok(Some(table));
     }
-    Ok(state.tables()?.into_iter().find(|table| table.name.eq_ignore_ascii_case(name)))
+    // The others are not described for that: there may be a thousand.
+    let spelled = state.catalog.borrow_mut().spelling_of(state.db, name)?;
+    spelled.map_or(Ok(None), |spelled| state.table_named(&spelled))
 }

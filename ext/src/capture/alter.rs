@@ -2,7 +2,7 @@
 //! for columns that came by a plain ALTER. The row is read instead, before and after.
 
 use super::row::{key_width, place_and_key, record_delete, record_insert, record_update};
-use crate::catalog::{Shape, StatementKey, Table};
+use crate::catalog::{Shape, Table, Use};
 use crate::schema::Ident;
 use crate::schema::tokens::tokenize;
 use crate::sqlite::{Args, Call, Result, ValueRef};
@@ -16,7 +16,7 @@ use crsql_core::value::Value;
 pub struct Before(Option<(u32, Vec<(String, Value)>)>);
 
 /// The parameters that find a row by its place.
-fn place_values<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<ValueRef<'a>>> {
+pub fn place_values<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<ValueRef<'a>>> {
     match table.shape {
         Shape::Packed => Ok(place_and_key(table, args)?.1.into_vec()),
         Shape::Integer | Shape::Rowid(_) => Ok(vec![args.get(0)]),
@@ -25,7 +25,7 @@ fn place_values<'a>(table: &Table, args: &Args<'a>) -> Result<Vec<ValueRef<'a>>>
 
 /// Whether a row is at this place.
 pub fn exists(state: &State, table: &Table, place: &[ValueRef<'_>]) -> Result<bool> {
-    let statement = table.statement(state.db, StatementKey::Exists, || {
+    let statement = table.statement(state.db, Use::Exists, || {
         format!("SELECT 1 FROM {} WHERE {}", table.sql_name(), table.place_condition())
     })?;
     let found = statement.borrow_mut().query_i64(place)?;

@@ -1,7 +1,9 @@
 //! The functions that triggers call, row by row. This is the hot path: a plain insert into a table with an
 //! INTEGER PRIMARY KEY must cost little more than the call itself.
 
-use crate::catalog::{Shape, StatementKey, Table};
+use super::alter::{exists, place_values};
+use crate::catalog::{Shape, Table, Use};
+use crate::merge::find_rowid;
 use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
@@ -82,6 +84,7 @@ impl Quick {
         if (known.table == i64::from(table.id) && known.is_new_by_rowid == is_new_by_rowid)
             || !state.is_capturing()
             || !table.untriggered.is_empty()
+            || !table.info.user_triggers.is_empty()
             || !state.candidates.borrow().0.is_empty()
         {
             return;
@@ -149,7 +152,10 @@ fn insert_slowly(state: &State, args: &Args<'_>) -> Result<()> {
     if !state.candidates.borrow().0.is_empty() {
         settle_candidates(state, &table, &key, true)?;
     }
-    record_insert(state, &table, &key)?;
+    // Triggers that are younger than ours run first, and may have deleted the new row or changed its key.
+    if table.info.user_triggers.is_empty() || row_with_key(state, &table, &key)?.is_some() {
+        record_insert(state, &table, &key)?;
+    }
     Quick::learn(state, &table);
     Ok(())
 }
@@ -244,9 +250,27 @@ fn delete_slowly(state: &State, args: &Args<'_>) -> Result<()> {
     }
     state.join()?;
     let table = table_of(state, args)?;
-    record_delete(state, &table, &args.skip(1))?;
+    let key = args.skip(1);
+    record_delete(state, &table, &key)?;
+    if !table.info.user_triggers.is_empty()
+        && let Some(rowid) = row_with_key(state, &table, &key)?
+    {
+        // A younger trigger ran first and brought the row back, which was recorded before this.
+        match table.shape {
+            Shape::Integer => record_insert(state, &table, &key)?,
+            _ => insert_keyed(state, &table, rowid, &place_and_key(&table, &key)?.1)?,
+        }
+    }
     Quick::learn(state, &table);
     Ok(())
+}
+
+/// The rowid of the row that has this key now, 0 where clocks don't lie by rowid.
+fn row_with_key(state: &State, table: &Table, key: &Args<'_>) -> Result<Option<i64>> {
+    if let Shape::Rowid(_) = table.shape {
+        return find_rowid(state, table, &place_and_key(table, key)?.1);
+    }
+    Ok(exists(state, table, &place_values(table, key)?)?.then_some(0))
 }
 
 /// Records the delete of a row with this place and key.
@@ -388,7 +412,7 @@ pub fn find_candidates(state: &State, args: &Args<'_>) -> Result<()> {
 }
 
 fn find_candidate(state: &State, table: &Table, by_rowid: bool, place: &[ValueRef<'_>]) -> Result<()> {
-    let statement = table.statement(state.db, StatementKey::Candidate { by_rowid }, || {
+    let statement = table.statement(state.db, Use::Candidate { by_rowid }, || {
         let rowid = match table.shape {
             Shape::Rowid(name) => format!("{name}, "),
             _ => String::new(),

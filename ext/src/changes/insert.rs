@@ -2,14 +2,14 @@
 
 use super::plan;
 use crate::catalog::{Shape, Table};
-use crate::merge::{self, HeldRow, Incoming};
+use crate::merge::{self, Author, HeldRow, Incoming, Outcome};
 use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Args, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::ids::SiteId;
 use crsql_core::limits;
-use crsql_core::merge::{Clocks, Stamp, validate, validate_row};
+use crsql_core::merge::{Clocks, Stamp, TieBreak, validate, validate_row};
 use crsql_core::pack::unpack;
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -19,7 +19,9 @@ use std::rc::Rc;
 pub struct Bracket {
     /// The savepoint of the statement, while one runs.
     open: Option<i32>,
-    row: Option<Collected>,
+    row: Option<Box<Collected>>,
+    /// The memory of the row before.
+    spare: Option<Box<Collected>>,
 }
 
 /// A row that is being collected, with the author of its last change.
@@ -29,6 +31,8 @@ struct Collected {
     row: HeldRow,
     site: SiteId,
     version: u64,
+    /// Where the table's list has the column after that of the last change.
+    next_column: usize,
 }
 
 fn refuse<T>(reason: impl std::fmt::Display) -> Result<T> {
@@ -55,6 +59,12 @@ fn text<'a>(values: &Args<'a>, column: usize, name: &str, max: usize) -> Result<
 
 /// Merges one change. Returns the rowid that `last_insert_rowid()` gets: the change's if it won, else the same.
 pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
+    if let Some(rowid) = continue_row(state, values) {
+        return Ok(rowid);
+    }
+    if let Some(rowid) = next_cell(state, values)? {
+        return Ok(rowid);
+    }
     let name = text(values, plan::TABLE, "table", limits::TABLE_NAME_MAX)?;
     let ValueRef::Blob(pk) = values.get(plan::PK) else {
         return refuse("pk must be a blob of packed values");
@@ -81,9 +91,6 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
     let clocks = Clocks::from_signed(cl, col_version, version, seq).or_else(refuse)?;
     let is_row = cid == SENTINEL || clocks.cl % 2 == 0;
     if cid == SENTINEL { validate_row(&clocks) } else { validate(&clocks) }.or_else(refuse)?;
-    if let Some(rowid) = continue_row(state, name, pk, cid, &site, &clocks, values) {
-        return Ok(rowid);
-    }
     let key = unpack(pk).or_else(|e| refuse(format_args!("pk of table {name:?}: {e}")))?;
     state.create()?;
     state.check_suspect_schema()?;
@@ -144,7 +151,12 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
         return Ok(rowid(&table, pk, slot));
     }
     let _mute = state.mute();
-    let is_new = merge::hold(state, &table, pk, &incoming)?;
+    let is_new = merge::hold_next(state, &table, pk, &incoming)?;
+    if let Some(mut known) = state.last_merged.take().filter(|known| known.is_of(state, &table, pk)) {
+        let version = clocks.version;
+        known.author = Some(Author { table: table.clone(), site, ordinal, version });
+        state.last_merged.set(Some(known));
+    }
     if state.may_have_parked()? {
         park::retry_row(state, &table, pk)?;
     }
@@ -290,30 +302,113 @@ pub fn drop_bracket(state: &State, n: i32) {
 
 /// Adds a change to the row that is being collected when it is one more cell of it by the same author: all that can be
 /// refused of it was looked at with the row's first. `None`: it has to be looked at.
-fn continue_row(
-    state: &State,
-    name: &str,
-    pk: &[u8],
-    cid: &str,
-    site: &SiteId,
-    clocks: &Clocks,
-    values: &Args<'_>,
-) -> Option<i64> {
+fn continue_row(state: &State, values: &Args<'_>) -> Option<i64> {
     let mut bracket = state.bracket.borrow_mut();
-    let Bracket { open: Some(_), row: Some(collected) } = &mut *bracket else { return None };
-    let Collected { table, pk: known_pk, row, site: known_site, version } = collected;
-    if cid == SENTINEL
-        || *version != clocks.version
-        || known_pk != pk
-        || table.name != name
-        || known_site != site
-        || row.cl() != clocks.cl
-        || clocks.cl.is_multiple_of(2)
-    {
+    let Bracket { open: Some(_), row: Some(collected), .. } = &mut *bracket else { return None };
+    let Collected { table, pk, row, site, version, next_column } = &mut **collected;
+    let (clocks, at) = cell_of(values, pk, table, site, *version, row.cl(), *next_column)?;
+    let slot = table.columns[at].id;
+    if !row.add_cell(slot, clocks.col_version, clocks.seq, values.get(plan::VAL)) {
         return None;
     }
-    let slot = table.column_named(park::column_of(cid))?.id;
-    row.add_cell(slot, clocks.col_version, clocks.seq, values.get(plan::VAL)).then(|| rowid(table, pk, slot))
+    *next_column = at + 1;
+    Some(rowid(table, pk, slot))
+}
+
+/// The clocks of a change, and where its table's list has its column, if it is a cell of this live row by this author
+/// in this version.
+fn cell_of(
+    values: &Args<'_>,
+    pk: &[u8],
+    table: &Table,
+    site: &SiteId,
+    version: u64,
+    cl: u64,
+    next_column: usize,
+) -> Option<(Clocks, usize)> {
+    let is_of_row = values.is_blob(plan::PK, pk)
+        && values.is_text(plan::TABLE, table.name.as_bytes())
+        && values.is_blob(plan::SITE_ID, &site.0);
+    if !is_of_row {
+        return None;
+    }
+    let site_version = match values.get(plan::SITE_VERSION) {
+        ValueRef::Null => 0,
+        ValueRef::Integer(version) => version,
+        _ => return None,
+    };
+    if !matches!(values.get(plan::DB_VERSION), ValueRef::Integer(_) | ValueRef::Null) {
+        return None;
+    }
+    let col_version = values.integer(plan::COL_VERSION)?;
+    let (claimed, seq) = (values.integer(plan::CL)?, values.integer(plan::SEQ)?);
+    let clocks = Clocks::from_signed(claimed, col_version, site_version, seq).ok()?;
+    if clocks.version != version || clocks.cl != cl || cl.is_multiple_of(2) {
+        return None;
+    }
+    validate(&clocks).ok()?;
+    let ValueRef::Text(cid) = values.get(plan::CID) else { return None };
+    if cid == SENTINEL.as_bytes() || cid.starts_with(b"\"") {
+        // The row's existence, or a column that is perhaps spelled otherwise: see `park::column_of`.
+        return None;
+    }
+    // Mostly the column after the last one.
+    let at = match table.columns.get(next_column) {
+        Some(next) if next.name.as_bytes() == cid => next_column,
+        _ => table.columns.iter().position(|column| column.name.as_bytes() == cid)?,
+    };
+    Some((clocks, at))
+}
+
+/// Merges a change that is one more cell of the row that was merged last, by the same author: all that can be refused
+/// of it was looked at with the one before. `None`: it has to be looked at.
+fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
+    if state.bracket.borrow().open.is_some() || state.is_schema_suspect() || !state.held.borrow().is_empty() {
+        return Ok(None);
+    }
+    let Some(known) = state.last_merged.take() else { return Ok(None) };
+    let cell = known.author.as_ref().filter(|_| known.is_fresh(state)).and_then(|author| {
+        let Author { table, site, version, .. } = author;
+        cell_of(values, &known.pk, table, site, *version, known.cl(), usize::MAX)
+    });
+    let (Some(author), Some((clocks, at))) = (&known.author, cell) else {
+        state.last_merged.set(Some(known));
+        return Ok(None);
+    };
+    let table = author.table.clone();
+    let is_simple = table.shape != Shape::Packed
+        && table.info.user_triggers.is_empty()
+        && state.tie_break()? == TieBreak::Site
+        && !state.may_have_parked()?;
+    if !is_simple {
+        state.last_merged.set(Some(known));
+        return Ok(None);
+    }
+    let slot = table.columns[at].id;
+    let only = Columns::one(slot);
+    let group = Group {
+        columns: only.clone(),
+        rank: only,
+        col_version: clocks.col_version,
+        site: author.ordinal,
+        version: clocks.version,
+        seq: clocks.seq,
+        db_version: 0,
+    };
+    let rowid = rowid(&table, &known.pk, slot);
+    let clock = RowClock { cl: clocks.cl, groups: SmallVec::from_iter([group]) };
+    let value = [(slot, values.get(plan::VAL))];
+    let _mute = state.mute();
+    match known.merge(state, &table, &Incoming { key: &[], clock, values: &value })? {
+        Outcome::Applied(_) => {
+            state.rows_impacted.set(state.rows_impacted.get() + 1);
+            state.spill_if_heavy()?;
+            Ok(Some(rowid))
+        }
+        Outcome::Ignored => Ok(Some(state.db.last_insert_rowid())),
+        // Nothing was written; it is told why when the change is looked at from the start.
+        Outcome::Refused(_) => Ok(None),
+    }
 }
 
 /// Adds a change to the row that is being collected; false when no statement collects.
@@ -338,33 +433,52 @@ fn is_collected(
         }
     }
     let version = incoming.clock.groups.first().map_or(0, |group| group.version);
+    let slot = incoming.values.first().map(|(slot, _)| *slot);
+    let next_column =
+        slot.and_then(|slot| table.columns.iter().position(|c| c.id == slot)).map_or(0, |at| at + 1);
     let mut bracket = state.bracket.borrow_mut();
-    let collected = bracket.row.get_or_insert_with(|| Collected {
-        table: table.clone(),
-        pk: pk.to_vec(),
-        row: HeldRow::default(),
-        site: *site,
-        version,
+    let Bracket { row, spare, .. } = &mut *bracket;
+    let collected = row.get_or_insert_with(|| match spare.take() {
+        Some(mut spare) => {
+            spare.table = table.clone();
+            spare.pk.extend_from_slice(pk);
+            spare
+        }
+        None => Box::new(Collected {
+            table: table.clone(),
+            pk: pk.to_vec(),
+            row: HeldRow::default(),
+            site: *site,
+            version,
+            next_column,
+        }),
     });
     collected.row.add(incoming);
-    (collected.site, collected.version) = (*site, version);
+    (collected.site, collected.version, collected.next_column) = (*site, version, next_column);
     Ok(true)
 }
 
 /// Writes the row that was collected so far.
 pub fn flush(state: &State) -> Result<()> {
-    let Some(collected) = state.bracket.borrow_mut().row.take() else { return Ok(()) };
-    let Collected { table, pk, row, .. } = collected;
-    let key = unpack(&pk).map_err(Error::refused)?;
-    let values = row.values();
-    let incoming = Incoming { key: &key, clock: row.clock(), values: &values };
-    let _mute = state.mute();
-    let is_new = merge::hold(state, &table, &pk, &incoming)?;
-    if state.may_have_parked()? {
-        park::retry_row(state, &table, &pk)?;
-    }
+    let Some(mut collected) = state.bracket.borrow_mut().row.take() else { return Ok(()) };
+    let cells = collected.row.cells();
+    let is_new = {
+        let Collected { table, pk, row, .. } = &mut *collected;
+        let key = unpack(pk).map_err(Error::refused)?;
+        let clock = row.take_clock();
+        let values = row.values();
+        let incoming = Incoming { key: &key, clock, values: &values };
+        let _mute = state.mute();
+        let is_new = merge::hold(state, table, pk, &incoming)?;
+        if state.may_have_parked()? {
+            park::retry_row(state, table, pk)?;
+        }
+        is_new
+    };
+    collected.pk.clear();
+    collected.row.clear();
+    state.bracket.borrow_mut().spare = Some(collected);
     if is_new {
-        let cells = row.cells();
         state.rows_impacted.set(state.rows_impacted.get() + cells);
         state.spill_if_heavy()?;
     }

@@ -4,7 +4,8 @@ use super::order::{Changes, Order, Span};
 use super::plan::Plan;
 use super::reader::{RowReader, is_stored_canonically};
 use crate::park::{self, Loose};
-use crate::sqlite::{Result, Statement, ValueRef};
+use crate::pool::Pooled;
+use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
 use crate::store::ROW;
 
@@ -20,12 +21,12 @@ pub struct Stream {
     key_of: Option<(u32, i64, u64)>,
     needs_row: bool,
     order: Order,
-    parked: Option<Statement>,
+    parked: Option<Pooled>,
     next_parked: Option<Loose>,
     /// The change at hand is the parked one.
     on_parked: bool,
     /// Holds the read transaction, so that all reads of the scan see one state.
-    _snapshot: Statement,
+    _snapshot: Pooled,
 }
 
 /// The change at hand.
@@ -38,12 +39,13 @@ pub enum Item<'s> {
 
 impl Stream {
     /// Finds the first change.
-    pub fn open(state: &State, snapshot: Statement, plan: Plan) -> Result<Stream> {
+    pub fn open(state: &State, snapshot: Pooled, plan: Plan) -> Result<Stream> {
         let layer = state.layer()?;
-        let mut parked = state.db.prepare(&format!(
+        let parked = format!(
             "{} WHERE db_version > ?1 AND db_version <= ?2 ORDER BY db_version, seq, id",
             park::SELECT
-        ))?;
+        );
+        let mut parked = state.pool.prepare(state.db, &parked)?;
         parked.bind_i64(1, i64::try_from(plan.wanted.since).unwrap_or(i64::MAX))?;
         parked.bind_i64(2, i64::try_from(plan.wanted.until).unwrap_or(i64::MAX))?;
         let order = plan.wanted.order;
@@ -154,7 +156,7 @@ impl Stream {
         }
         let Some(table) = state.catalog.borrow_mut().table(state.db, table)? else { return Ok(false) };
         self.reader = self.readers.len();
-        self.readers.push(RowReader::new(state.db, table)?);
+        self.readers.push(RowReader::new(state, table)?);
         Ok(true)
     }
 

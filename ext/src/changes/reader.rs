@@ -1,8 +1,10 @@
 //! Reads base rows in the order in which clocks name them: along a run it steps, elsewhere it seeks.
 
 use crate::catalog::{Shape, Table};
+use crate::pool::Pooled;
 use crate::schema::Ident;
-use crate::sqlite::{Db, Result, Statement, ValueRef};
+use crate::sqlite::{Result, Statement, ValueRef};
+use crate::state::State;
 use crsql_core::key::Collation;
 use crsql_core::pack::{Packer, unpack_into};
 use std::rc::Rc;
@@ -10,7 +12,7 @@ use std::rc::Rc;
 /// A cursor over one base table.
 pub struct RowReader {
     table: Rc<Table>,
-    statement: Statement,
+    statement: Pooled,
     /// The rowid that the statement stands on.
     at: Option<i64>,
     /// The packed key that the statement was bound to, and whether a row was found.
@@ -27,7 +29,7 @@ pub struct RowReader {
 
 impl RowReader {
     /// Prepares to read `table`.
-    pub fn new(db: Db, table: Rc<Table>) -> Result<RowReader> {
+    pub fn new(state: &State, table: Rc<Table>) -> Result<RowReader> {
         let mut list: Vec<String> = Vec::new();
         let place = match table.shape {
             Shape::Integer => Some(Ident(&table.key_names[0]).to_string()),
@@ -59,7 +61,7 @@ impl RowReader {
             }
         }
         Ok(RowReader {
-            statement: db.prepare(&sql)?,
+            statement: state.pool.prepare(state.db, &sql)?,
             table,
             at: None,
             packed: None,

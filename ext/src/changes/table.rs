@@ -67,7 +67,7 @@ impl Module for ChangesTable {
             return Ok(());
         }
         insert::flush(state)?;
-        let mut snapshot = state.db.prepare("SELECT id FROM main.__crsql_state")?;
+        let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
         snapshot.step()?;
         let plan = plan::read(state, number, detail, args)?;
         if !plan.is_empty {

@@ -4,7 +4,7 @@ use super::run::{Target, Translated, check, translate};
 use crate::alter::atomically;
 use crate::capture::enlist;
 use crate::catalog::{Shape, Table};
-use crate::merge::{self, Incoming, Outcome, insert_row, merge_row};
+use crate::merge::{self, Incoming, Outcome, Walk, merge_along};
 use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
@@ -323,21 +323,17 @@ impl<'c> Apply<'c> {
         run: Run,
     ) -> Result<()> {
         let mut order = Order::new(&translated.targets);
+        let insert = merge::insert_statement(self.state, table, &order.columns)?;
         let first = run.first_int().unwrap_or(0);
         let (mut done, mut from, mut refused) = (0, 0, 0);
         while let Some(key) = reader.next_row(&mut order.values).map_err(malformed)? {
             let RowKey::Integer(rowid) = key else { return Err(malformed("a key that is not an integer")) };
             order.fill(&[ValueRef::Integer(rowid)]);
-            match insert_row(self.state, table, &order.columns, &order.buffer) {
+            match merge::insert_with(self.state, &insert, &order.buffer) {
                 Ok(_) => done += 1,
                 Err(error) if error.is_constraint() => {
                     if done > from {
-                        self.state.ops.borrow_mut().push_merge(
-                            table.id,
-                            true,
-                            run.slice(from, done - from),
-                            None,
-                        );
+                        self.state.record_merge(table.id, true, run.slice(from, done - from));
                     }
                     let row = run.clock_at(rowid.abs_diff(first));
                     let values = order.by_column();
@@ -352,7 +348,7 @@ impl<'c> Apply<'c> {
             }
         }
         if done > from {
-            self.state.ops.borrow_mut().push_merge(table.id, true, run.slice(from, done - from), None);
+            self.state.record_merge(table.id, true, run.slice(from, done - from));
         }
         self.report.applied += (done - refused) * merge::changes_in(&run.clock);
         self.filled.insert(table.id, run.last_int());
@@ -374,6 +370,7 @@ impl<'c> Apply<'c> {
         };
         let mut order = Order::new(&translated.targets);
         let mut key: Vec<ValueRef<'_>> = Vec::new();
+        let mut walk = Walk::default();
         let mut row = 0;
         while let Some(row_key) = reader.next_row(&mut order.values).map_err(malformed)? {
             key.clear();
@@ -395,7 +392,7 @@ impl<'c> Apply<'c> {
             // Even a row of nothing but unknown columns begins its incarnation.
             let values = order.by_column();
             let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values };
-            self.merge(table, &incoming)?;
+            self.merge(table, &incoming, &mut walk)?;
             if translated.has_unknown {
                 self.park_unknown(header, table, translated, &order, &key, row)?;
             }
@@ -405,7 +402,7 @@ impl<'c> Apply<'c> {
         Ok(())
     }
 
-    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>) -> Result<()> {
+    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<()> {
         let is_candidate = self.expects_new
             && incoming.clock.cl == 1
             && matches!(table.shape, Shape::Rowid(_))
@@ -416,11 +413,11 @@ impl<'c> Apply<'c> {
                 Some(outcome) => outcome,
                 None => {
                     self.expects_new = false;
-                    merge_row(self.state, table, incoming)?
+                    merge_along(self.state, table, incoming, walk)?
                 }
             }
         } else {
-            let outcome = merge_row(self.state, table, incoming)?;
+            let outcome = merge_along(self.state, table, incoming, walk)?;
             self.expects_new = matches!(outcome, Outcome::Applied(_));
             outcome
         };

@@ -45,7 +45,9 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     if !state.store.borrow_mut().exists()? {
         return Ok(writer.finish_as(&VersionVector::default(), compress));
     }
-    let mut snapshot = state.db.prepare("SELECT id FROM main.__crsql_state")?;
+    // Before anything is taken from the pool: see `Store::refresh`.
+    state.store.borrow_mut().refresh()?;
+    let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
@@ -77,7 +79,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
         _ => {
             let mut by_table: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
             scan::newer(state.db, &layer, since.position(), |table, run| {
-                let wanted = build.wanted(&run)?;
+                let wanted = build.wanted(run)?;
                 by_table.entry(table).or_default().extend(wanted);
                 Ok(())
             })?;
@@ -137,11 +139,11 @@ impl Build<'_> {
     ) -> Result<()> {
         let state = self.state;
         for table in state.tables()? {
-            let mut reader = RowReader::new(state.db, table.clone())?;
+            let mut reader = RowReader::new(state, table.clone())?;
             let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
             let mut index = None;
             runs_of(state, table.id, &mut |run| {
-                for run in self.wanted(&run)? {
+                for run in self.wanted(run)? {
                     let at = *index.get_or_insert_with(|| {
                         self.writer.table(&table.name, table.key_columns.len() as u32, &columns)
                     });
@@ -164,15 +166,20 @@ impl Build<'_> {
     }
 
     /// The parts of a run that the receiver lacks, cut so that each part lacks the same groups all along.
-    fn wanted(&mut self, run: &Run) -> Result<SmallVec<[Run; 1]>> {
+    fn wanted(&mut self, run: Run) -> Result<SmallVec<[Run; 1]>> {
         let mut parts: SmallVec<[Run; 1]> = SmallVec::new();
         let steps = run.steps.iter().any(|step| step.version > 0 || step.db_version > 0);
         let count = if steps { run.count } else { 1 };
+        let all = if run.clock.groups.len() < 64 { (1 << run.clock.groups.len()) - 1 } else { u64::MAX };
+        if count == 1 && self.bits(&run, 0)? == all {
+            parts.push(run);
+            return Ok(parts);
+        }
         let mut last: Option<(u64, u64)> = None;
         let mut start = 0;
         for row in 0..=count {
             // As bits, which groups this row has to offer; more than 64 groups are not told apart, all are sent.
-            let bits = if row < count { Some(self.bits(run, row)?) } else { None };
+            let bits = if row < count { Some(self.bits(&run, row)?) } else { None };
             if let Some((from, before)) = last
                 && Some(before) == bits
             {

@@ -14,9 +14,80 @@ use std::rc::Rc;
 
 /// The digest of one table, or of all.
 pub fn digest(state: &State, only: Option<&str>) -> Result<Digest> {
-    let mut sum = Digest::default();
+    let mut tally = Tally::All(Digest::default());
+    tally_up(state, only, &mut tally)?;
+    match tally {
+        Tally::All(sum) => Ok(sum),
+        Tally::Rows { .. } => unreachable!("it was made a few lines above"),
+    }
+}
+
+/// A stretch of a table by canonical packed key, and the digest of the rows in it.
+#[derive(Debug)]
+pub struct RangeDigest {
+    /// The least key in it; empty for the beginning.
+    pub from: Vec<u8>,
+    /// The least key after it; none for the end.
+    pub to: Option<Vec<u8>>,
+    /// How many rows, deleted ones included.
+    pub rows: u64,
+    /// Their sum.
+    pub sum: Digest,
+}
+
+/// The digests of a stretch of a table, cut into up to `cut` of about equal size. Takes memory for every row of it.
+pub fn range_digests(
+    state: &State,
+    table: &str,
+    from: &[u8],
+    to: Option<&[u8]>,
+    cut: usize,
+) -> Result<Vec<RangeDigest>> {
+    let mut tally = Tally::Rows { from, to, rows: BTreeMap::new() };
+    tally_up(state, Some(table), &mut tally)?;
+    let Tally::Rows { rows, .. } = tally else { unreachable!("it was made a few lines above") };
+    let step = rows.len().div_ceil(cut.max(1)).max(1);
+    let mut ranges = vec![RangeDigest { from: from.to_vec(), to: None, rows: 0, sum: Digest::default() }];
+    for (at, (key, digest)) in rows.into_iter().enumerate() {
+        if at > 0 && at.is_multiple_of(step) {
+            ranges.last_mut().expect("there is a first").to = Some(key.clone());
+            ranges.push(RangeDigest { from: key, to: None, rows: 0, sum: Digest::default() });
+        }
+        let range = ranges.last_mut().expect("there is a first");
+        range.rows += 1;
+        range.sum.add(&digest);
+    }
+    ranges.last_mut().expect("there is a first").to = to.map(<[u8]>::to_vec);
+    Ok(ranges)
+}
+
+/// Where the hashes of records go.
+enum Tally<'a> {
+    All(Digest),
+    /// By canonical key, those within a range.
+    Rows {
+        from: &'a [u8],
+        to: Option<&'a [u8]>,
+        rows: BTreeMap<Vec<u8>, Digest>,
+    },
+}
+
+impl Tally<'_> {
+    fn add(&mut self, pk: &[u8], record: &Digest) {
+        match self {
+            Tally::All(sum) => sum.add(record),
+            Tally::Rows { from, to, rows } => {
+                if pk >= *from && to.is_none_or(|to| pk < to) {
+                    rows.entry(pk.to_vec()).or_default().add(record);
+                }
+            }
+        }
+    }
+}
+
+fn tally_up(state: &State, only: Option<&str>, tally: &mut Tally<'_>) -> Result<()> {
     if !state.store.borrow_mut().exists()? {
-        return Ok(sum);
+        return Ok(());
     }
     let mut snapshot = state.db.prepare("SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
@@ -24,11 +95,11 @@ pub fn digest(state: &State, only: Option<&str>) -> Result<Digest> {
     let waiting = Waiting::read(state, only)?;
     for table in state.tables()? {
         if only.is_none_or(|only| only.eq_ignore_ascii_case(&table.name)) {
-            add_table(state, &layer, &table, &waiting, &mut sum)?;
+            add_table(state, &layer, &table, &waiting, tally)?;
         }
     }
-    waiting.add(&mut sum);
-    Ok(sum)
+    waiting.add(tally);
+    Ok(())
 }
 
 /// A parked row: its table's name and canonical key.
@@ -74,18 +145,18 @@ impl Waiting {
         changes
     }
 
-    fn add(&self, sum: &mut Digest) {
+    fn add(&self, tally: &mut Tally<'_>) {
         let mut hasher = RecordHasher::default();
         for (name, changes) in &self.rows {
             let cl = changes.iter().map(|change| change.cl).max().unwrap_or(0);
             hasher.row(&name.0, &name.1, cl);
             let row = changes.iter().find(|change| change.is_row()).map(|change| change.stamp);
             if has_row_record(cl, row.as_ref()) && !self.written.borrow().contains(name) {
-                sum.add(&hasher.existence(row.as_ref()));
+                tally.add(&name.1, &hasher.existence(row.as_ref()));
             }
             for change in changes.iter().filter(|change| !change.is_row()) {
                 let cell = CellClock { col_version: change.col_version, stamp: change.stamp };
-                sum.add(&hasher.cell(park::column_of(&change.cid), &cell, change.value.as_ref()));
+                tally.add(&name.1, &hasher.cell(park::column_of(&change.cid), &cell, change.value.as_ref()));
             }
         }
     }
@@ -96,9 +167,9 @@ fn add_table(
     layer: &crate::store::Layer,
     table: &Rc<Table>,
     waiting: &Waiting,
-    sum: &mut Digest,
+    tally: &mut Tally<'_>,
 ) -> Result<()> {
-    let mut reader = RowReader::new(state.db, table.clone())?;
+    let mut reader = RowReader::new(state, table.clone())?;
     let mut hasher = RecordHasher::default();
     let (mut stored, mut pk) = (Vec::new(), Vec::new());
     scan::table(state.db, layer, table.id, |run| {
@@ -135,7 +206,7 @@ fn add_table(
             hasher.row(&table.name, &pk, clock.cl);
             let row_stamp = clock.group_of(ROW).map(|group| stamp(group, ROW)).transpose()?;
             if has_row_record(clock.cl, row_stamp.as_ref()) && !parked.iter().any(|change| change.is_row()) {
-                sum.add(&hasher.existence(row_stamp.as_ref()));
+                tally.add(&pk, &hasher.existence(row_stamp.as_ref()));
             }
             if !found {
                 continue;
@@ -150,7 +221,7 @@ fn add_table(
                         continue;
                     }
                     let cell = CellClock { col_version: group.col_version, stamp: stamp(group, slot)? };
-                    sum.add(&hasher.cell(&table.columns[at].name, &cell, reader.value(at)));
+                    tally.add(&pk, &hasher.cell(&table.columns[at].name, &cell, reader.value(at)));
                 }
             }
         }

@@ -8,5 +8,5 @@ mod vector;
 
 pub use apply::apply;
 pub use build::{Since, build};
-pub use digest::digest;
+pub use digest::{digest, range_digests};
 pub use vector::{encoded_vector, version_vector};

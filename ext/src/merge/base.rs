@@ -1,6 +1,7 @@
 //! Reads and writes of single base rows.
 
-use crate::catalog::{Shape, StatementKey, Table};
+use super::row::Params;
+use crate::catalog::{Shape, Table, Use};
 use crate::schema::Ident;
 use crate::sqlite::{Result, Statement, ValueRef};
 use crate::state::State;
@@ -10,7 +11,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 /// Where a row's clock lies and how its base row is found.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RowPlace {
     /// The canonical packed key; empty for tables whose key is the rowid.
     pub pk: Vec<u8>,
@@ -36,12 +37,13 @@ impl RowPlace {
     }
 }
 
-type Cached = Rc<RefCell<Statement>>;
+/// A statement that is kept with its table.
+pub type Cached = Rc<RefCell<Statement>>;
 
 /// The rowid of the row with this key.
 pub fn find_rowid(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Option<i64>> {
     let Shape::Rowid(rowid) = table.shape else { return Ok(None) };
-    let statement = table.statement(state.db, StatementKey::FindRowid, || {
+    let statement = table.statement(state.db, Use::FindRowid, || {
         format!("SELECT {rowid} FROM {} WHERE {}", table.sql_name(), table.key_condition())
     })?;
     let found = statement.borrow_mut().query_i64(key)?;
@@ -49,15 +51,16 @@ pub fn find_rowid(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<
 }
 
 /// The parameters of [`Table::place_condition`].
-fn place_params<'a>(table: &Table, rowid: Option<i64>, key: &[ValueRef<'a>]) -> Vec<ValueRef<'a>> {
+fn place_params<'a>(table: &Table, rowid: Option<i64>, key: &[ValueRef<'a>]) -> Params<'a> {
     match table.shape {
-        Shape::Packed => key.to_vec(),
-        _ => vec![ValueRef::Integer(rowid.unwrap_or(0))],
+        Shape::Packed => Params::from_slice(key),
+        _ => Params::from_slice(&[ValueRef::Integer(rowid.unwrap_or(0))]),
     }
 }
 
-fn insert_statement(state: &State, table: &Table, columns: &Columns) -> Result<Cached> {
-    table.statement(state.db, StatementKey::Insert(columns.clone()), || {
+/// The statement that inserts a row: its key's values, then the values of `columns` in order.
+pub fn insert_statement(state: &State, table: &Table, columns: &Columns) -> Result<Cached> {
+    table.statement_on(state.db, Use::Insert, columns, || {
         let mut names: Vec<String> = table.key_names.iter().map(|name| Ident(name).to_string()).collect();
         names.extend(columns.iter().filter_map(|id| table.column(id)).map(|c| Ident(&c.name).to_string()));
         let params: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
@@ -72,7 +75,11 @@ pub fn insert(
     columns: &Columns,
     key_and_values: &[ValueRef<'_>],
 ) -> Result<i64> {
-    let statement = insert_statement(state, table, columns)?;
+    insert_with(state, &insert_statement(state, table, columns)?, key_and_values)
+}
+
+/// Inserts a row by its [`insert_statement`]. Returns its rowid.
+pub fn insert_with(state: &State, statement: &Cached, key_and_values: &[ValueRef<'_>]) -> Result<i64> {
     let before = state.db.last_insert_rowid();
     statement.borrow_mut().execute(key_and_values)?;
     let rowid = state.db.last_insert_rowid();
@@ -89,14 +96,14 @@ pub fn update(
     key: &[ValueRef<'_>],
     values: &[ValueRef<'_>],
 ) -> Result<bool> {
-    let place = place_params(table, rowid, key);
-    let statement = table.statement(state.db, StatementKey::Update(columns.clone()), || {
+    let mut params = place_params(table, rowid, key);
+    let statement = table.statement_on(state.db, Use::Update, columns, || {
         let names = columns.iter().filter_map(|id| table.column(id)).enumerate();
         let sets: Vec<String> =
-            names.map(|(at, c)| format!("{} = ?{}", Ident(&c.name), place.len() + at + 1)).collect();
+            names.map(|(at, c)| format!("{} = ?{}", Ident(&c.name), params.len() + at + 1)).collect();
         format!("UPDATE {} SET {} WHERE {}", table.sql_name(), sets.join(", "), table.place_condition())
     })?;
-    let params: Vec<ValueRef<'_>> = place.iter().chain(values).copied().collect();
+    params.extend_from_slice(values);
     statement.borrow_mut().execute(&params)?;
     Ok(state.db.changes64() > 0)
 }
@@ -110,7 +117,7 @@ pub fn spell(
     spelling: &[ValueRef<'_>],
 ) -> Result<()> {
     let place = place_params(table, rowid, key);
-    let statement = table.statement(state.db, StatementKey::Spell, || {
+    let statement = table.statement(state.db, Use::Spell, || {
         let names = table.key_names.iter().enumerate();
         let sets: Vec<String> =
             names.map(|(at, name)| format!("{} = ?{}", Ident(name), place.len() + at + 1)).collect();
@@ -123,7 +130,7 @@ pub fn spell(
 /// Deletes one row, if it is there.
 pub fn delete(state: &State, table: &Table, rowid: Option<i64>, key: &[ValueRef<'_>]) -> Result<()> {
     let place = place_params(table, rowid, key);
-    let statement = table.statement(state.db, StatementKey::Delete, || {
+    let statement = table.statement(state.db, Use::Delete, || {
         format!("DELETE FROM {} WHERE {}", table.sql_name(), table.place_condition())
     })?;
     statement.borrow_mut().execute(&place)

@@ -1,22 +1,73 @@
 //! Changes of rows that the base table refuses while only some of their cells are there.
 
-use super::row::{Incoming, Outcome, merge_row};
+use super::row::{Incoming, Outcome, merge_next, merge_row};
 use crate::catalog::Table;
 use crate::park::{self, Kind};
 use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, RowClock};
-use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
-/// The changes of one row.
+/// The changes of one row. Cleared, it keeps its memory for the next one.
 #[derive(Default)]
 pub struct HeldRow {
     clock: RowClock,
-    values: Vec<(u32, Value)>,
+    /// By column id, ascending.
+    values: Vec<(u32, Kept)>,
+    /// Texts and blobs, one behind the other.
+    bytes: Vec<u8>,
     reason: String,
 }
+
+/// A value whose bytes lie elsewhere.
+#[derive(Clone, Copy)]
+enum Kept {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text { start: usize, len: usize },
+    Blob { start: usize, len: usize },
+}
+
+impl Kept {
+    fn keep(value: ValueRef<'_>, bytes: &mut Vec<u8>) -> Kept {
+        let start = bytes.len();
+        match value {
+            ValueRef::Null => Kept::Null,
+            ValueRef::Integer(value) => Kept::Integer(value),
+            ValueRef::Real(value) => Kept::Real(value),
+            ValueRef::Text(text) => {
+                bytes.extend_from_slice(text);
+                Kept::Text { start, len: text.len() }
+            }
+            ValueRef::Blob(blob) => {
+                bytes.extend_from_slice(blob);
+                Kept::Blob { start, len: blob.len() }
+            }
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Kept::Text { len, .. } | Kept::Blob { len, .. } => len,
+            _ => 0,
+        }
+    }
+
+    fn value(self, bytes: &[u8]) -> ValueRef<'_> {
+        match self {
+            Kept::Null => ValueRef::Null,
+            Kept::Integer(value) => ValueRef::Integer(value),
+            Kept::Real(value) => ValueRef::Real(value),
+            Kept::Text { start, len } => ValueRef::Text(&bytes[start..start + len]),
+            Kept::Blob { start, len } => ValueRef::Blob(&bytes[start..start + len]),
+        }
+    }
+}
+
+/// The values of a row, by column id.
+pub type RowValues<'a> = SmallVec<[(u32, ValueRef<'a>); 8]>;
 
 /// Rows on hold, by table and packed key as the sender spelled it.
 #[derive(Default)]
@@ -46,23 +97,43 @@ impl HeldRow {
             return;
         }
         if incoming.clock.cl > self.clock.cl {
-            *self = HeldRow::default();
+            self.clear();
             self.clock.cl = incoming.clock.cl;
         }
         for group in &incoming.clock.groups {
             // A second change of one slot replaces the first: within one transaction the sender's later one wins,
             // and were it the older, the merge would have the same row refused and parked, not lost.
-            for known in &mut self.clock.groups {
-                known.columns.subtract(&group.columns);
-            }
-            self.clock.groups.retain(|known| !known.columns.is_empty());
-            join(&mut self.clock.groups, group);
+            self.clock.put(group);
         }
         for (id, value) in incoming.values {
-            self.values.retain(|(known, _)| known != id);
-            self.values.push((*id, value.to_owned_value()));
+            match self.values.binary_search_by_key(id, |(known, _)| *known) {
+                Ok(at) => {
+                    self.values[at].1 = Kept::keep(*value, &mut self.bytes);
+                    self.compact();
+                }
+                Err(at) => self.values.insert(at, (*id, Kept::keep(*value, &mut self.bytes))),
+            }
         }
-        self.values.sort_by_key(|(id, _)| *id);
+    }
+
+    /// Gives up the bytes of values that were replaced, once they are the greater part.
+    fn compact(&mut self) {
+        let used: usize = self.values.iter().map(|(_, value)| value.len()).sum();
+        if self.bytes.len() > 2 * used + 1024 {
+            let old = std::mem::take(&mut self.bytes);
+            for (_, value) in &mut self.values {
+                *value = Kept::keep(value.value(&old), &mut self.bytes);
+            }
+        }
+    }
+
+    /// Forgets the row.
+    pub fn clear(&mut self) {
+        self.clock.cl = 0;
+        self.clock.groups.clear();
+        self.values.clear();
+        self.bytes.clear();
+        self.reason.clear();
     }
 
     /// Adds one more cell by the author of the last change, in the same incarnation, unless the slot is taken: false,
@@ -85,7 +156,7 @@ impl HeldRow {
             self.clock.groups.push(group);
         }
         let at = self.values.partition_point(|(known, _)| *known < slot);
-        self.values.insert(at, (slot, value.to_owned_value()));
+        self.values.insert(at, (slot, Kept::keep(value, &mut self.bytes)));
         true
     }
 
@@ -104,9 +175,9 @@ impl HeldRow {
                 .all(|group| self.clock.groups.iter().all(|known| !known.columns.intersects(&group.columns)))
     }
 
-    /// The clocks so far.
-    pub fn clock(&self) -> RowClock {
-        self.clock.clone()
+    /// Takes the clocks; the values stay.
+    pub fn take_clock(&mut self) -> RowClock {
+        std::mem::take(&mut self.clock)
     }
 
     /// How many changes are held.
@@ -115,47 +186,50 @@ impl HeldRow {
     }
 
     /// The values so far, by column id.
-    pub fn values(&self) -> Vec<(u32, ValueRef<'_>)> {
-        self.values.iter().map(|(id, value)| (*id, value.as_ref())).collect()
+    pub fn values(&self) -> RowValues<'_> {
+        self.values.iter().map(|(id, value)| (*id, value.value(&self.bytes))).collect()
     }
-}
-
-/// Adds a group, to its neighbour where the two are one author's consecutive slots of one version.
-fn join(groups: &mut SmallVec<[Group; 1]>, group: &Group) {
-    if let Some(last) = groups.last_mut()
-        && last.site == group.site
-        && last.version == group.version
-        && last.col_version == group.col_version
-        && last.rank == last.columns
-        && group.rank.len() == 1
-        && last.seq + u64::from(last.rank.len()) == group.seq
-        && last.rank.iter().last() < group.rank.iter().next()
-    {
-        last.columns.union_with(&group.columns);
-        last.rank = last.columns.clone();
-        return;
-    }
-    groups.push(group.clone());
 }
 
 /// Merges changes of a row together with what is held of it; what is refused stays on hold.
 pub fn hold(state: &State, table: &Table, pk: &[u8], incoming: &Incoming<'_>) -> Result<bool> {
+    hold_by(state, table, pk, incoming, merge_row)
+}
+
+/// As [`hold`], when the next changes are likely to be of the same row.
+pub fn hold_next(state: &State, table: &Table, pk: &[u8], incoming: &Incoming<'_>) -> Result<bool> {
+    hold_by(state, table, pk, incoming, |state, table, incoming| merge_next(state, table, pk, incoming))
+}
+
+fn hold_by(
+    state: &State,
+    table: &Table,
+    pk: &[u8],
+    incoming: &Incoming<'_>,
+    merge: impl FnOnce(&State, &Table, &Incoming<'_>) -> Result<Outcome>,
+) -> Result<bool> {
     if table.info.user_triggers.is_empty() {
-        return hold_quietly(state, table, pk, incoming);
+        return hold_quietly(state, table, pk, incoming, merge);
     }
     // The schema's own triggers are for its users' writes; a merge brings what they did elsewhere.
     let before = state.db.set_enable_trigger(false)?;
-    let held = hold_quietly(state, table, pk, incoming);
+    let held = hold_quietly(state, table, pk, incoming, merge);
     if before {
         state.db.set_enable_trigger(true)?;
     }
     held
 }
 
-fn hold_quietly(state: &State, table: &Table, pk: &[u8], incoming: &Incoming<'_>) -> Result<bool> {
+fn hold_quietly(
+    state: &State,
+    table: &Table,
+    pk: &[u8],
+    incoming: &Incoming<'_>,
+    merge: impl FnOnce(&State, &Table, &Incoming<'_>) -> Result<Outcome>,
+) -> Result<bool> {
     let held = state.held.borrow_mut().take(table.id, pk);
     let outcome = match &held {
-        None => merge_row(state, table, incoming)?,
+        None => merge(state, table, incoming)?,
         Some(_) => Outcome::Refused(String::new()),
     };
     let Outcome::Refused(reason) = outcome else { return Ok(matches!(outcome, Outcome::Applied(_))) };
@@ -164,9 +238,12 @@ fn hold_quietly(state: &State, table: &Table, pk: &[u8], incoming: &Incoming<'_>
     if row.reason.is_empty() {
         row.reason = reason;
     } else {
-        let values = row.values();
-        let whole = Incoming { key: incoming.key, clock: row.clock.clone(), values: &values };
-        match merge_row(state, table, &whole)? {
+        let outcome = {
+            let values = row.values();
+            let whole = Incoming { key: incoming.key, clock: row.clock.clone(), values: &values };
+            merge_row(state, table, &whole)?
+        };
+        match outcome {
             Outcome::Refused(reason) => row.reason = reason,
             done => return Ok(matches!(done, Outcome::Applied(_))),
         }

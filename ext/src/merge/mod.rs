@@ -4,13 +4,15 @@
 mod base;
 mod held;
 mod row;
+mod walk;
 
-pub use base::insert as insert_row;
-pub use held::{Held, HeldRow, hold, settle};
+pub use base::{find_rowid, insert_statement, insert_with};
+pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use row::{
-    Incoming, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new, merge_row, raise,
-    written_here,
+    Author, Incoming, Known, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new,
+    merge_along, merge_row, raise, written_here,
 };
+pub use walk::Walk;
 
 use crate::sqlite::Result;
 use crate::state::State;

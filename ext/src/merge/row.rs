@@ -2,16 +2,18 @@
 
 use super::base::{self, RowPlace};
 use super::clock_of;
+use super::walk::Walk;
 use crate::catalog::{Shape, Table};
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::{Columns, Group, Key, ROW, RowClock, Run};
+use crate::store::{Columns, Group, Key, Mark, ROW, RowClock, Run};
 use crsql_core::ids::SiteId;
 use crsql_core::key::canonical_key;
 use crsql_core::merge::{
     CellClock, Incarnation, Stamp, TieBreak, cell_wins, cell_wins_by_value, incarnation, row_stamp_wins,
 };
 use smallvec::SmallVec;
+use std::rc::Rc;
 
 /// Changes of one row, all in one incarnation.
 pub struct Incoming<'a> {
@@ -22,6 +24,9 @@ pub struct Incoming<'a> {
     /// The values by column id, ascending.
     pub values: &'a [(u32, ValueRef<'a>)],
 }
+
+/// The parameters of a statement on one row.
+pub type Params<'a> = SmallVec<[ValueRef<'a>; 16]>;
 
 /// What became of them.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,8 +76,103 @@ impl Order<'_> {
 ///
 /// The caller has muted capture. Errors are the database's own; what the schema refuses is an [`Outcome`].
 pub fn merge_row(state: &State, table: &Table, row: &Incoming<'_>) -> Result<Outcome> {
-    let (place, is_spelling) = locate(state, table, row.key)?;
-    merge_at(state, table, row, place, is_spelling)
+    merge_found(state, table, row, &mut find(state, table, row.key)?)
+}
+
+/// As [`merge_row`], for the changes of a row that come one by one: what is known of the row with the packed key `pk`
+/// is kept for the next change.
+pub fn merge_next(state: &State, table: &Table, pk: &[u8], row: &Incoming<'_>) -> Result<Outcome> {
+    let mut known = match state.last_merged.take() {
+        Some(known) if known.is_of(state, table, pk) => known,
+        old => {
+            let mut known = old.unwrap_or_default();
+            known.table = table.id;
+            known.pk.clear();
+            known.pk.extend_from_slice(pk);
+            known.found = find(state, table, row.key)?;
+            known
+        }
+    };
+    known.author = None;
+    known.merge(state, table, row)
+}
+
+/// Merges rows that mostly come in the order in which they lie here.
+pub fn merge_along(state: &State, table: &Table, row: &Incoming<'_>, walk: &mut Walk) -> Result<Outcome> {
+    if !matches!(table.shape, Shape::Rowid(_)) {
+        return merge_row(state, table, row);
+    }
+    let canonical = canonical_key(row.key, &table.key_columns).map_err(|e| key_error(table, e))?;
+    let place = RowPlace { pk: canonical.bytes, rowid: walk.find(state, table, row.key)? };
+    let clock = local_clock(state, table, &place)?;
+    merge_found(state, table, row, &mut Found { place, is_spelling: canonical.is_spelling, clock })
+}
+
+/// The row that was merged last, for [`merge_next`].
+#[derive(Default)]
+pub struct Known {
+    table: u32,
+    /// The packed key, as the sender spells it.
+    pub pk: Vec<u8>,
+    /// Whose change the last one was.
+    pub author: Option<Author>,
+    /// The end of the buffer then: whatever is captured or merged since may be about the row.
+    mark: Mark,
+    found: Found,
+}
+
+/// Whose change of which table.
+pub struct Author {
+    /// The table.
+    pub table: Rc<Table>,
+    /// The site.
+    pub site: SiteId,
+    /// Its ordinal.
+    pub ordinal: u32,
+    /// Its version.
+    pub version: u64,
+}
+
+impl Known {
+    /// True when it is of this row, and nothing was captured or merged since.
+    pub fn is_of(&self, state: &State, table: &Table, pk: &[u8]) -> bool {
+        self.table == table.id && self.pk == pk && self.is_fresh(state)
+    }
+
+    /// True while nothing was captured or merged since.
+    pub fn is_fresh(&self, state: &State) -> bool {
+        self.mark == state.ops.borrow().mark()
+    }
+
+    /// The row's causal length.
+    pub fn cl(&self) -> u64 {
+        self.found.clock.as_ref().map_or(0, |clock| clock.cl)
+    }
+
+    /// Merges changes of the row, and is kept for the next unless they are refused.
+    pub fn merge(mut self: Box<Self>, state: &State, table: &Table, row: &Incoming<'_>) -> Result<Outcome> {
+        let outcome = merge_found(state, table, row, &mut self.found)?;
+        if !matches!(outcome, Outcome::Refused(_)) {
+            self.mark = state.ops.borrow().mark();
+            state.last_merged.set(Some(self));
+        }
+        Ok(outcome)
+    }
+}
+
+/// What is here of a row.
+#[derive(Default)]
+struct Found {
+    place: RowPlace,
+    /// The key is spelled canonically.
+    is_spelling: bool,
+    clock: Option<RowClock>,
+}
+
+fn find(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Found> {
+    let (place, is_spelling) = locate(state, table, key)?;
+    let clock = local_clock(state, table, &place)?;
+    Ok(Found { place, is_spelling, clock })
 }
 
 /// Writes a row that is probably new, without looking first. `None`: there is such a row, look.
@@ -81,7 +181,7 @@ pub fn merge_row(state: &State, table: &Table, row: &Incoming<'_>) -> Result<Out
 pub fn insert_new(state: &State, table: &Table, row: &Incoming<'_>) -> Result<Option<Outcome>> {
     let canonical;
     let canonical_values;
-    let mut params: SmallVec<[ValueRef<'_>; 16]> = SmallVec::new();
+    let mut params = Params::new();
     if is_spelled_canonically(table, row.key) {
         params.extend_from_slice(row.key);
     } else {
@@ -93,7 +193,7 @@ pub fn insert_new(state: &State, table: &Table, row: &Incoming<'_>) -> Result<Op
     let columns: Columns = row.values.iter().map(|(id, _)| *id).collect();
     match base::insert(state, table, &columns, &params) {
         Ok(rowid) => {
-            record(state, table, true, Run::single(Key::Int(rowid), row.clock.clone()));
+            state.record_merge(table.id, true, Run::single(Key::Int(rowid), row.clock.clone()));
             Ok(Some(Outcome::Applied(changes_in(&row.clock))))
         }
         // Whatever else is wrong shows again when the row is merged the long way.
@@ -176,9 +276,8 @@ pub fn raise(state: &State, table: &Table, place: &RowPlace, group: &Group, slot
     let Some(key) = place.live_key(table) else { return };
     let only = Columns::one(slot);
     let group = Group { columns: only.clone(), rank: only, col_version, ..group.clone() };
-    let run = Run::single(key.clone(), RowClock { cl: 1, groups: SmallVec::from_iter([group]) });
-    let pk = if let Key::Bytes(pk) = &key { Some(&pk[..]) } else { None };
-    state.ops.borrow_mut().push_clocks(table.id, crate::store::Kind::Raise, run, pk);
+    let run = Run::single(key, RowClock { cl: 1, groups: SmallVec::from_iter([group]) });
+    state.ops.borrow_mut().push_clocks(table.id, crate::store::Kind::Raise, run);
 }
 
 /// The clock of the row with this key.
@@ -201,22 +300,12 @@ fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<
     Ok(local)
 }
 
-fn merge_at(
-    state: &State,
-    table: &Table,
-    row: &Incoming<'_>,
-    place: RowPlace,
-    is_spelling: bool,
-) -> Result<Outcome> {
-    let local = local_clock(state, table, &place)?;
-    let local_cl = local.as_ref().map_or(0, |clock| clock.cl);
+fn merge_found(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
+    let local_cl = found.clock.as_ref().map_or(0, |clock| clock.cl);
     match incarnation(local_cl, row.clock.cl) {
         Incarnation::Older => Ok(Outcome::Ignored),
-        Incarnation::Newer => begin_incarnation(state, table, row, place, is_spelling, local.as_ref()),
-        Incarnation::Same => match local {
-            Some(local) => merge_cells(state, table, row, place, is_spelling, &local),
-            None => Ok(Outcome::Ignored),
-        },
+        Incarnation::Newer => begin_incarnation(state, table, row, found),
+        Incarnation::Same => merge_cells(state, table, row, found),
     }
 }
 
@@ -235,38 +324,36 @@ fn with_stored_key<T>(
     body(&crsql_core::pack::unpack(&canonical.bytes).map_err(|e| key_error(table, e))?)
 }
 
-fn begin_incarnation(
-    state: &State,
-    table: &Table,
-    row: &Incoming<'_>,
-    place: RowPlace,
-    is_spelling: bool,
-    local: Option<&RowClock>,
-) -> Result<Outcome> {
-    let was_alive = local.is_some_and(RowClock::is_alive);
+fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
+    let Found { place, is_spelling, clock: local } = found;
+    let was_alive = local.as_ref().is_some_and(RowClock::is_alive);
     if row.clock.cl.is_multiple_of(2) {
         if was_alive || place.rowid.is_some() || table.shape == Shape::Packed {
             base::delete(state, table, place.rowid, row.key)?;
         }
-        if let (Shape::Rowid(_), Some(rowid), true) = (table.shape, place.rowid, was_alive) {
-            forget(state, table, &Key::Int(rowid));
+        if let Shape::Rowid(_) = table.shape {
+            if let (Some(rowid), true) = (place.rowid, was_alive) {
+                forget(state, table, &Key::Int(rowid));
+            }
+            place.rowid = None;
         }
         if table.shape != Shape::Integer {
             state.note_tombstone(table.id)?;
         }
         // Only the death itself is recorded: cells of a dead row are nothing.
         let clock = RowClock { cl: row.clock.cl, groups: death_of(row) };
-        record(state, table, true, Run::single(place.dead_key(table), clock));
+        *local = Some(clock.clone());
+        state.record_merge(table.id, true, Run::single(place.dead_key(table), clock));
         return Ok(Outcome::Applied(1));
     }
     let columns: Columns = row.values.iter().map(|(id, _)| *id).collect();
     let has_stamp = row.clock.group_of(ROW).is_some();
-    let inserted = with_stored_key(table, row, is_spelling, has_stamp, |key| {
-        let params: Vec<ValueRef<'_>> =
-            key.iter().copied().chain(row.values.iter().map(|(_, v)| *v)).collect();
+    let inserted = with_stored_key(table, row, *is_spelling, has_stamp, |key| {
+        let mut params = Params::from_slice(key);
+        params.extend(row.values.iter().map(|(_, value)| *value));
         if was_alive {
             // The old row goes and comes as one: a refusal must leave it.
-            return replace(state, table, &place, &columns, key, &params);
+            return replace(state, table, place, &columns, key, &params);
         }
         base::insert(state, table, &columns, &params)
     });
@@ -283,13 +370,15 @@ fn begin_incarnation(
         if local.is_some() && !was_alive {
             forget(state, table, &place.dead_key(table));
         }
+        place.rowid = Some(rowid);
     }
     let key = match table.shape {
-        Shape::Packed => Key::Bytes(place.pk.into_boxed_slice()),
+        Shape::Packed => Key::Bytes(place.pk.as_slice().into()),
         Shape::Integer => Key::Int(place.rowid.unwrap_or(rowid)),
         Shape::Rowid(_) => Key::Int(rowid),
     };
-    record(state, table, true, Run::single(key, row.clock.clone()));
+    *local = Some(row.clock.clone());
+    state.record_merge(table.id, true, Run::single(key, row.clock.clone()));
     Ok(Outcome::Applied(changes_in(&row.clock)))
 }
 
@@ -363,28 +452,25 @@ fn key_values(
 fn move_clock(state: &State, table: &Table, from: i64, to: i64) -> Result<()> {
     let Some(clock) = clock_of(state, table.id, &Key::Int(from))? else { return Ok(()) };
     forget(state, table, &Key::Int(from));
-    record(state, table, true, Run::single(Key::Int(to), clock));
+    state.record_merge(table.id, true, Run::single(Key::Int(to), clock));
     Ok(())
 }
 
-fn merge_cells(
-    state: &State,
-    table: &Table,
-    row: &Incoming<'_>,
-    place: RowPlace,
-    is_spelling: bool,
-    local: &RowClock,
-) -> Result<Outcome> {
+fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
+    let Found { place, is_spelling, clock: Some(local) } = found else { return Ok(Outcome::Ignored) };
     let order = Order { state, db: state.db };
     let by_value = state.tie_break()? == TieBreak::Value;
     let mut winners: SmallVec<[Group; 1]> = SmallVec::new();
     let mut columns = Columns::new();
     for group in &row.clock.groups {
-        // The same author's same version: known, whatever its seq.
+        // What comes once more mostly comes as it came before.
+        if !by_value && local.groups.iter().any(|ours| is_same_write(ours, group)) {
+            continue;
+        }
         let mut won = Columns::new();
         for slot in group.columns.iter() {
             let wins = if by_value && slot != ROW {
-                wins_by_value(state, table, row, &place, local, group, slot, &order)?
+                wins_by_value(state, table, row, place, local, group, slot, &order)?
             } else {
                 order.wins(local, group, slot)?
             };
@@ -404,14 +490,14 @@ fn merge_cells(
     let respelled = columns.contains(ROW);
     columns.remove(ROW);
     if local.is_alive() && !columns.is_empty() {
-        let values: Vec<ValueRef<'_>> =
+        let values: Params<'_> =
             row.values.iter().filter(|(id, _)| columns.contains(*id)).map(|(_, value)| *value).collect();
         if let Err(error) = base::update(state, table, &columns, place.rowid, row.key, &values) {
             return refusal(error);
         }
     }
     if local.is_alive() && respelled && table.shape != Shape::Integer {
-        let spelled = with_stored_key(table, row, is_spelling, true, |key| {
+        let spelled = with_stored_key(table, row, *is_spelling, true, |key| {
             base::spell(state, table, place.rowid, row.key, key)
         });
         if let Err(error) = spelled {
@@ -425,8 +511,17 @@ fn merge_cells(
     } else {
         place.dead_key(table)
     };
-    record(state, table, false, Run::single(key, RowClock { cl: row.clock.cl, groups: winners }));
+    winners.iter().for_each(|group| local.put(group));
+    state.record_merge(table.id, false, Run::single(key, RowClock { cl: row.clock.cl, groups: winners }));
     Ok(Outcome::Applied(won))
+}
+
+/// True when both tell of the same slots and the same write.
+fn is_same_write(ours: &Group, theirs: &Group) -> bool {
+    (ours.site, ours.version, ours.seq) == (theirs.site, theirs.version, theirs.seq)
+        && ours.col_version == theirs.col_version
+        && ours.columns == theirs.columns
+        && ours.rank == theirs.rank
 }
 
 #[allow(clippy::too_many_arguments)] // the whole context of one comparison, in one place
@@ -457,14 +552,6 @@ fn refusal(error: Error) -> Result<Outcome> {
     } else {
         Err(error)
     }
-}
-
-fn record(state: &State, table: &Table, new_incarnation: bool, run: Run) {
-    let pk = match &run.key {
-        Key::Bytes(pk) => Some(pk.clone()),
-        Key::Int(_) => None,
-    };
-    state.ops.borrow_mut().push_merge(table.id, new_incarnation, run, pk.as_deref());
 }
 
 fn forget(state: &State, table: &Table, key: &Key) {

@@ -52,6 +52,12 @@ impl Db {
         Statement::prepare(*self, sql, ffi::SQLITE_PREPARE_PERSISTENT)
     }
 
+    /// Compiles the first statement of `sql` and says what follows it; `None` when there is only whitespace or
+    /// a comment up to there.
+    pub fn prepare_first<'s>(&self, sql: &'s str) -> Result<(Option<Statement>, &'s str)> {
+        Statement::prepare_next(*self, sql, ffi::SQLITE_PREPARE_PERSISTENT)
+    }
+
     /// Runs every statement of `sql`, ignoring rows. Stops at the first error; it opens no transaction.
     pub fn exec(&self, sql: &str) -> Result<()> {
         let mut rest = sql;

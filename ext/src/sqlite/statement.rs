@@ -56,6 +56,15 @@ impl Statement {
         self.parameters as usize
     }
 
+    /// A parameter's name (from 1) with its sigil, such as `:id`; `None` for `?`.
+    pub fn parameter_name(&self, parameter: usize) -> Option<&str> {
+        // SAFETY: see `bind_i64`; the name lives as long as the statement.
+        unsafe {
+            let name = ffi::sqlite3_bind_parameter_name(self.raw.as_ptr(), parameter as c_int);
+            if name.is_null() { None } else { CStr::from_ptr(name).to_str().ok() }
+        }
+    }
+
     /// Binds an integer to a parameter (from 1).
     #[inline]
     pub fn bind_i64(&mut self, parameter: usize, value: i64) -> Result<()> {

@@ -69,6 +69,18 @@ impl<'a> Args<'a> {
         self.raw(index).map_or(Class::Null, |value| Class::of(unsafe { ffi::sqlite3_value_type(value) }))
     }
 
+    /// The value at `index` is this blob.
+    #[inline]
+    pub fn is_blob(&self, index: usize, blob: &[u8]) -> bool {
+        matches!(self.get(index), ValueRef::Blob(value) if value == blob)
+    }
+
+    /// The value at `index` is this text.
+    #[inline]
+    pub fn is_text(&self, index: usize, text: &[u8]) -> bool {
+        matches!(self.get(index), ValueRef::Text(value) if value == text)
+    }
+
     /// As [`ValueRef::same`] of two values.
     #[inline]
     pub fn are_same(&self, a: usize, b: usize) -> bool {

@@ -80,6 +80,30 @@ impl RowClock {
         self.groups.iter().find(|group| group.columns.contains(slot))
     }
 
+    /// Adds a group, which takes its slots from whatever group had them. Beside its neighbour, where the two are one
+    /// author's consecutive slots of one version, they become one.
+    pub fn put(&mut self, group: &Group) {
+        for known in &mut self.groups {
+            known.columns.subtract(&group.columns);
+        }
+        self.groups.retain(|known| !known.columns.is_empty());
+        if let Some(last) = self.groups.last_mut()
+            && last.site == group.site
+            && last.version == group.version
+            && last.col_version == group.col_version
+            && last.db_version == group.db_version
+            && last.rank == last.columns
+            && group.rank.len() == 1
+            && last.seq + u64::from(last.rank.len()) == group.seq
+            && last.rank.iter().last() < group.rank.next_from(0)
+        {
+            last.columns.union_with(&group.columns);
+            last.rank.union_with(&group.columns);
+            return;
+        }
+        self.groups.push(group.clone());
+    }
+
     /// The greatest apply position of any slot.
     pub fn max_db_version(&self) -> u64 {
         self.groups.iter().map(|group| group.db_version).max().unwrap_or(0)

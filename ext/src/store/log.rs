@@ -158,7 +158,7 @@ fn decode_op(cursor: &mut Cursor, ops: &mut Ops) -> Result<()> {
             let (clock, steps) = decode_clocks(cursor)?;
             let key = if by_pk { Key::Bytes(pk.unwrap_or_default().into()) } else { Key::Int(key) };
             let run = Run { key, count: u64::from(count), clock, steps };
-            ops.push_clocks(table, kind, run, pk.filter(|_| by_pk));
+            ops.push_clocks(table, kind, run);
         }
         _ => {
             let set = match kind {
@@ -204,7 +204,7 @@ mod tests {
         ops.push_keyed(9, Kind::Update, 0, set, b"other", true);
         let mut merged = row(3, 4, 5);
         merged.clock.groups[0].db_version = 0;
-        ops.push_merge(7, true, merged.clone(), None);
+        ops.push_merge(7, true, merged.clone());
         let tail = Tail { db_version: 20, version: 19, generation: 2, rows: 5 };
         let mut out = Vec::new();
         encode(&mut out, &tail, true, &ops, &[(1, 2, 9)]);

@@ -30,7 +30,7 @@ impl Lookup {
 
     /// The clock stored in the segments.
     pub fn clock(&mut self, statements: &mut Statements, table: u32, key: &Key) -> Result<Option<RowClock>> {
-        Ok(self.covering(statements, table, key)?.and_then(|cached| find(&cached.runs, key)))
+        Ok(find(&self.covering(statements, table, key)?.runs, key))
     }
 
     /// True when no segment has a row in `first ..= last`.
@@ -41,21 +41,17 @@ impl Lookup {
         first: i64,
         last: i64,
     ) -> Result<bool> {
-        if let Some(cached) = self.covering(statements, table, &Key::Int(first))? {
-            let below = cached.runs.partition_point(|run| run.last_int().is_some_and(|end| end < first));
-            let overlaps = cached.runs.get(below).and_then(Run::first_int).is_some_and(|start| start <= last);
-            let ends_before = cached.next.as_ref().is_none_or(|next| *next > Key::Int(last));
-            return Ok(!overlaps && ends_before);
-        }
-        let values = [ValueRef::Integer(i64::from(table)), ValueRef::Integer(first)];
-        let next = statements.segment_next.query_row(&values, |row| Ok(key_from(row.column_value(0))))?;
-        Ok(next.flatten().is_none_or(|next| next > Key::Int(last)))
+        let cached = self.covering(statements, table, &Key::Int(first))?;
+        let below = cached.runs.partition_point(|run| run.last_int().is_some_and(|end| end < first));
+        let overlaps = cached.runs.get(below).and_then(Run::first_int).is_some_and(|start| start <= last);
+        let ends_before = cached.next.as_ref().is_none_or(|next| *next > Key::Int(last));
+        Ok(!overlaps && ends_before)
     }
 
     /// True when one stored run says of every row of `run` at least what `run` says.
     pub fn holds(&mut self, statements: &mut Statements, table: u32, run: &Run) -> Result<bool> {
         let Some(first) = run.first_int() else { return Ok(false) };
-        let Some(cached) = self.covering(statements, table, &Key::Int(first))? else { return Ok(false) };
+        let cached = self.covering(statements, table, &Key::Int(first))?;
         let at = cached.runs.partition_point(|known| known.key <= run.key);
         let Some(known) = at.checked_sub(1).map(|at| &cached.runs[at]) else { return Ok(false) };
         if known.last_int() < run.last_int() || known.clock.cl < run.clock.cl {
@@ -80,17 +76,17 @@ impl Lookup {
         }))
     }
 
-    /// The segment that covers `key`, decoded.
-    fn covering(&mut self, statements: &mut Statements, table: u32, key: &Key) -> Result<Option<&Cached>> {
+    /// The segment that covers `key`, decoded; without runs where there is none.
+    fn covering(&mut self, statements: &mut Statements, table: u32, key: &Key) -> Result<&Cached> {
         let place = (table, key.clone());
         let known = self.cached.range(..=&place).next_back().filter(|((found, start), cached)| {
             *found == table
                 && matches!(start, Key::Int(_)) == matches!(key, Key::Int(_))
                 && cached.next.as_ref().is_none_or(|next| key < next)
         });
-        if let Some((place, _)) = known {
-            let place = place.clone();
-            return Ok(self.cached.get(&place));
+        let known = known.map(|(place, _)| place.clone());
+        if let Some(place) = known {
+            return self.cached.get(&place).ok_or_else(damaged);
         }
         let table_value = ValueRef::Integer(i64::from(table));
         let found = statements.segment_at.query_row(&[table_value, key_value(key)], |row| {
@@ -104,13 +100,26 @@ impl Lookup {
                 Cached { next: key_from(row.column_value(2)), runs: decode(row.column_blob(1), integers)? },
             )))
         })?;
-        let Some((start, cached)) = found.flatten() else { return Ok(None) };
+        // Nothing covers the keys up to the next segment: that is worth keeping as well.
+        let (start, cached) = match found.flatten() {
+            Some(found) => found,
+            None => {
+                let next = statements.segment_next.query_row(&[table_value, key_value(key)], |row| {
+                    key_from(row.column_value(0)).ok_or_else(damaged)
+                })?;
+                let start = match key {
+                    Key::Int(_) => Key::Int(i64::MIN),
+                    Key::Bytes(_) => Key::Bytes(Box::default()),
+                };
+                (start, Cached { next, runs: Vec::new() })
+            }
+        };
         if self.cached.len() >= CACHED_MAX {
             self.cached.clear();
         }
         let place = (table, start);
         self.cached.insert(place.clone(), cached);
-        Ok(self.cached.get(&place))
+        self.cached.get(&place).ok_or_else(damaged)
     }
 }
 

@@ -21,6 +21,7 @@ pub mod scan;
 pub mod segment;
 mod sites;
 pub mod tables;
+mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
 pub use columns::{Columns, ROW};
@@ -71,6 +72,10 @@ pub struct Store {
     pub sites: Sites,
     spilled: Option<Spilled>,
     has_schema: Option<bool>,
+    /// This connection holds the write lock, so nobody else moves the counters.
+    is_writing: bool,
+    /// Read since then.
+    is_current: bool,
     /// A version of ours that we have seen and did not know: see [`Store::raise_version`].
     raised: u64,
 }
@@ -91,6 +96,8 @@ impl Store {
             sites: Sites::default(),
             spilled: None,
             has_schema: None,
+            is_writing: false,
+            is_current: false,
             raised: 0,
         }
     }
@@ -160,7 +167,20 @@ impl Store {
         self.overlay_generation = 0;
         self.sites.forget();
         self.spilled = None;
+        self.is_current = false;
         self.raised = 0;
+    }
+
+    /// A transaction that holds the write lock begins or ends.
+    pub fn set_writing(&mut self, is_writing: bool) {
+        self.is_writing = is_writing;
+        self.is_current = false;
+    }
+
+    /// As [`Db::data_version`], without asking when it can't have changed.
+    #[inline]
+    pub fn data_version(&self) -> u32 {
+        if self.is_current { self.data_version } else { self.db.data_version() }
     }
 
     /// The transaction has committed: SQLite counts our own commits, too, as a change of the file.
@@ -191,16 +211,26 @@ impl Store {
     }
 
     /// Brings the counters up to date. Call it inside a read or write transaction. False without tables.
+    #[inline]
     pub fn refresh(&mut self) -> Result<bool> {
+        if self.is_current && self.has_schema == Some(true) && self.tail.is_some() {
+            return Ok(true);
+        }
+        self.refresh_slowly()
+    }
+
+    fn refresh_slowly(&mut self) -> Result<bool> {
         if !self.exists()? {
             return Ok(false);
         }
         let data_version = self.db.data_version();
+        self.is_current = self.is_writing;
         if self.tail.is_some() && data_version == self.data_version {
             return Ok(true);
         }
+        self.is_current = false;
         if data_version != self.data_version {
-            self.sites.forget();
+            self.sites.forget_shared();
         }
         if self.statements.is_none() {
             // SQLite disconnects virtual tables before it checks for open statements at close, and that is when
@@ -235,6 +265,7 @@ impl Store {
         self.site = site;
         self.tail = Some(tail);
         self.data_version = data_version;
+        self.is_current = self.is_writing;
         Ok(true)
     }
 
@@ -259,63 +290,6 @@ impl Store {
     /// Nothing is ever written under it again; until they arrive, it and those below count as missing.
     pub fn raise_version(&mut self, version: u64) {
         self.raised = self.raised.max(version);
-    }
-
-    /// The versions held of every site, this one included, by ordinal.
-    pub fn vector(&mut self) -> Result<BTreeMap<u32, RangeSet>> {
-        if !self.refresh()? {
-            return Ok(BTreeMap::new());
-        }
-        let (site, version) = (self.site, self.tail().version);
-        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
-        let mut vector = self.sites.vector(self.db, statements)?.clone();
-        let mut own = RangeSet::default();
-        if version > 0 {
-            own.insert(1, version);
-        }
-        if let Some(missing) = vector.get(&(site | sites::MISSING)) {
-            own = own.difference(missing);
-        }
-        for (lo, hi) in vector.get(&site).map(|held| held.iter().collect::<Vec<_>>()).unwrap_or_default() {
-            own.insert(lo, hi);
-        }
-        vector.retain(|ordinal, _| ordinal & (sites::MISSING | sites::LOOSE) == 0);
-        vector.insert(site, own);
-        Ok(vector)
-    }
-
-    /// The versions whose changes may lie at several apply positions, by site.
-    pub fn loose(&mut self) -> Result<BTreeMap<u32, RangeSet>> {
-        if !self.refresh()? {
-            return Ok(BTreeMap::new());
-        }
-        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
-        let marked = self.sites.vector(self.db, statements)?.iter();
-        Ok(marked
-            .filter(|(ordinal, _)| *ordinal & sites::LOOSE != 0)
-            .map(|(ordinal, ranges)| (ordinal & !sites::LOOSE, ranges.clone()))
-            .collect())
-    }
-
-    /// True when a version is held, or, with [`LOOSE`] in the ordinal, marked.
-    pub fn holds_version(&mut self, site: u32, version: u64) -> Result<bool> {
-        if !self.refresh()? {
-            return Ok(false);
-        }
-        let own = self.site;
-        let is_own = site == own && version <= self.tail().version && self.raised == 0;
-        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
-        let vector = self.sites.vector(self.db, statements)?;
-        let has = |ordinal: u32| vector.get(&ordinal).is_some_and(|ranges| ranges.contains(version));
-        Ok(has(site) || (is_own && !has(own | sites::MISSING)))
-    }
-
-    /// True when some of our own versions are known to be missing here.
-    pub fn misses_own(&mut self) -> Result<bool> {
-        self.refresh()?;
-        let site = self.site;
-        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
-        Ok(self.raised > 0 || self.sites.vector(self.db, statements)?.contains_key(&(site | sites::MISSING)))
     }
 
     /// Where the `seq` of the open transaction's pending writes will begin.
@@ -514,9 +488,9 @@ impl Store {
     /// Moves the log into the segments.
     pub fn fold(&mut self) -> Result<()> {
         let overlay = self.overlay()?;
-        let completed =
-            self.sites.completed_by_log(self.statements.as_mut().expect("refresh prepared them"))?;
+        let generation = self.tail().generation;
         let statements = self.statements.as_mut().expect("refresh prepared them");
+        let completed = self.sites.completed_by_log(statements, generation)?.to_vec();
         bulk::write_layer(statements, &overlay)?;
         statements.log_clear.run()?;
         self.sites.complete(self.db, &completed)?;

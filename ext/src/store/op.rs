@@ -3,7 +3,7 @@
 //! Local writes are kept as 32-byte records that join into runs, so a million sequential inserts are one record.
 //! A savepoint is a [`Mark`]; rolling back to it cuts the buffer.
 
-use super::clock::Run;
+use super::clock::{Key, Run, natural_steps};
 use super::columns::Columns;
 
 /// What happened to the rows of an [`Op`].
@@ -26,6 +26,14 @@ pub enum Kind {
     Forget = 6,
     /// Local writes have seen changes that wait here: slots of `set` (a run) reach its column versions at least.
     Raise = 7,
+}
+
+impl Kind {
+    /// True for clocks that came from elsewhere.
+    #[inline]
+    fn is_merge(self) -> bool {
+        matches!(self, Kind::Merge | Kind::MergeNew)
+    }
 }
 
 /// Rows `key .. key + count` of one table, or the one row with packed key `pk`.
@@ -176,14 +184,17 @@ impl Ops {
         self.ops.push(Op { key, count: 1, table, set, pk, kind, by_pk });
     }
 
-    /// Records clocks that won a merge, under a rowid (in the run) or under `pk`.
-    pub fn push_merge(&mut self, table: u32, new_incarnation: bool, run: Run, pk: Option<&[u8]>) {
-        let kind = if new_incarnation { Kind::MergeNew } else { Kind::Merge };
-        self.push_clocks(table, kind, run, pk);
+    /// Records clocks that won a merge, under the key of the run.
+    pub fn push_merge(&mut self, table: u32, new_incarnation: bool, run: Run) {
+        self.push_clocks(table, if new_incarnation { Kind::MergeNew } else { Kind::Merge }, run);
     }
 
     /// Records an operation on clocks that are given: a merge, or [`Kind::Raise`].
-    pub fn push_clocks(&mut self, table: u32, kind: Kind, run: Run, pk: Option<&[u8]>) {
+    pub fn push_clocks(&mut self, table: u32, kind: Kind, run: Run) {
+        let pk = match &run.key {
+            Key::Bytes(pk) => Some(pk),
+            Key::Int(_) => None,
+        };
         if let (None, true, Some(last)) = (pk, self.ops.len() > self.written, self.ops.last_mut())
             && last.kind == kind
             && last.table == table
@@ -205,6 +216,56 @@ impl Ops {
         };
         self.runs.push(run);
         self.ops.push(op);
+    }
+
+    /// Adds clocks that won a merge to the last record, where that is a merge of the same row: a row whose cells come
+    /// one by one is one record. Records up to `outer`, the innermost open savepoint, stay as they are. False, and
+    /// nothing is done, where the clocks need a record of their own.
+    pub fn join_merge(&mut self, table: u32, won: &Run, outer: Option<Mark>) -> bool {
+        let Some((index, last)) = self.ops.len().checked_sub(1).map(|index| (index, self.ops[index])) else {
+            return false;
+        };
+        let is_open = index >= self.written && outer.is_none_or(|mark| index >= mark.ops);
+        let is_same_row = match &won.key {
+            Key::Int(key) => !last.by_pk && last.key == *key,
+            Key::Bytes(pk) => last.by_pk && self.pk_of(&last) == Some(pk),
+        };
+        if !is_open || !is_same_row || last.table != table || last.count != 1 || !last.kind.is_merge() {
+            return false;
+        }
+        let run = &mut self.runs[last.set as usize];
+        if run.clock.cl != won.clock.cl {
+            return false;
+        }
+        won.clock.groups.iter().for_each(|group| run.clock.put(group));
+        run.steps = natural_steps(&run.clock);
+        true
+    }
+
+    /// Joins the last record, a merge of one row, with the one before, where they are one run. Tells how many rows that
+    /// one had. `outer` is as in [`Ops::join_merge`].
+    pub fn coalesce(&mut self, outer: Option<Mark>) -> Option<u32> {
+        let index = self.ops.len().checked_sub(2).filter(|index| *index >= self.written)?;
+        let (before, last) = (self.ops[index], self.ops[index + 1]);
+        let fits = last.count == 1
+            && before.kind == last.kind
+            && before.table == last.table
+            && last.kind.is_merge()
+            && (before.pk, last.pk) == (0, 0)
+            && last.set as usize + 1 == self.runs.len()
+            && before.count < u32::MAX - 1
+            && outer.is_none_or(|mark| mark.ops <= index + 1);
+        if !fits {
+            return None;
+        }
+        let run = self.runs.pop()?;
+        if !self.runs[before.set as usize].try_extend(&run) {
+            self.runs.push(run);
+            return None;
+        }
+        self.ops.pop();
+        self.ops[index].count += 1;
+        Some(before.count)
     }
 
     fn keep_key(&mut self, pk: &[u8]) -> u32 {
@@ -292,9 +353,9 @@ mod tests {
     #[test]
     fn merged_runs_join_and_rewind() {
         let mut ops = Ops::default();
-        (0..10).for_each(|i| ops.push_merge(1, true, row(i, 3, 2 * i as u64), None));
+        (0..10).for_each(|i| ops.push_merge(1, true, row(i, 3, 2 * i as u64)));
         let mark = ops.mark();
-        (10..20).for_each(|i| ops.push_merge(1, true, row(i, 3, 2 * i as u64), None));
+        (10..20).for_each(|i| ops.push_merge(1, true, row(i, 3, 2 * i as u64)));
         assert_eq!(ops.pending().len(), 1);
         ops.rewind(mark);
         assert_eq!(ops.run_of(&ops.pending()[0]).count, 10);

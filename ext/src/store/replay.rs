@@ -4,7 +4,8 @@ use super::clock::{Key, RowClock};
 use super::draft::{Draft, LocalVersion};
 use super::op::{Kind, Op, Ops};
 use crate::sqlite::Result;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// A row's place: the table's id and its key.
 pub type Place = (u32, Key);
@@ -21,7 +22,7 @@ pub trait Clocks {
 /// Rows in the middle of a transaction, or of the log.
 #[derive(Default)]
 pub struct Replay {
-    rows: HashMap<Place, Option<Draft>>,
+    rows: BTreeMap<Place, Option<Draft>>,
     /// Rows with local writes that have no version yet, in the order of their first write.
     unsealed: Vec<Place>,
     /// Counts rows of operations.
@@ -44,10 +45,10 @@ impl Replay {
         }
         places.sort_unstable();
         places.dedup();
-        for (table, key) in places {
-            if !self.rows.contains_key(&(table, key.clone())) {
-                let clock = base.clock(table, &key)?;
-                self.rows.insert((table, key), clock.map(|clock| Draft::from_clock(Some(&clock))));
+        for place in places {
+            if let Entry::Vacant(slot) = self.rows.entry(place) {
+                let clock = base.clock(slot.key().0, &slot.key().1)?;
+                slot.insert(clock.map(|clock| Draft::from_clock(Some(&clock))));
             }
         }
         Ok(())
@@ -114,10 +115,8 @@ impl Replay {
 
     fn take(&mut self, table: u32, key: Key, base: &mut impl Clocks) -> Result<Draft> {
         match self.rows.entry((table, key)) {
-            std::collections::hash_map::Entry::Occupied(mut slot) => {
-                Ok(slot.get_mut().take().unwrap_or_default())
-            }
-            std::collections::hash_map::Entry::Vacant(slot) => {
+            Entry::Occupied(mut slot) => Ok(slot.get_mut().take().unwrap_or_default()),
+            Entry::Vacant(slot) => {
                 let clock = base.clock(slot.key().0, &slot.key().1)?;
                 slot.insert(None);
                 Ok(Draft::from_clock(clock.as_ref()))

@@ -23,12 +23,27 @@ pub struct Sites {
     vector: Option<BTreeMap<u32, RangeSet>>,
     /// The last site looked up: changes come author by author.
     last: Option<(u32, SiteId)>,
+    /// What the log's rows completed, as far as they were read: within one generation the log only grows.
+    by_log: ByLog,
+}
+
+#[derive(Default)]
+struct ByLog {
+    generation: u64,
+    /// Read up to this apply position.
+    until: i64,
+    completed: Vec<Completed>,
 }
 
 impl Sites {
-    /// Forgets everything: a rollback or another connection may have changed it.
+    /// Forgets everything: a rollback may have changed it.
     pub fn forget(&mut self) {
         *self = Sites::default();
+    }
+
+    /// Forgets what another connection may have changed.
+    pub fn forget_shared(&mut self) {
+        *self = Sites { by_log: std::mem::take(&mut self.by_log), ..Sites::default() };
     }
 
     fn load(&mut self, db: Db) -> Result<()> {
@@ -95,7 +110,12 @@ impl Sites {
     }
 
     /// The versions held of every site but this one, whose versions are all held.
-    pub fn vector(&mut self, db: Db, statements: &mut Statements) -> Result<&BTreeMap<u32, RangeSet>> {
+    pub fn vector(
+        &mut self,
+        db: Db,
+        statements: &mut Statements,
+        generation: u64,
+    ) -> Result<&BTreeMap<u32, RangeSet>> {
         if self.vector.is_none() {
             let mut vector: BTreeMap<u32, RangeSet> = BTreeMap::new();
             let mut select = db.prepare("SELECT site, lo, hi FROM main.__crsql_vector")?;
@@ -104,8 +124,8 @@ impl Sites {
                 let ranges = vector.entry(rows.column_i64(0) as u32).or_default();
                 ranges.insert(rows.column_i64(1) as u64, rows.column_i64(2) as u64);
             }
-            for (site, lo, hi) in self.completed_by_log(statements)? {
-                vector.entry(site).or_default().insert(lo, hi);
+            for (site, lo, hi) in self.completed_by_log(statements, generation)? {
+                vector.entry(*site).or_default().insert(*lo, *hi);
             }
             self.vector = Some(vector);
         }
@@ -121,14 +141,19 @@ impl Sites {
         }
     }
 
-    /// What the rows of the log completed.
-    pub fn completed_by_log(&self, statements: &mut Statements) -> Result<Vec<Completed>> {
-        let mut completed = Vec::new();
-        let mut rows = statements.log_after.query(&[ValueRef::Integer(-1)])?;
-        while rows.step()? {
-            completed.extend(log::decode(rows.column_i64(0) as u64, rows.column_blob(1))?.completed);
+    /// What the rows of the log, which is of this generation, completed.
+    pub fn completed_by_log(&mut self, statements: &mut Statements, generation: u64) -> Result<&[Completed]> {
+        let known = &mut self.by_log;
+        if known.generation != generation || known.until == 0 {
+            *known = ByLog { generation, until: -1, completed: Vec::new() };
         }
-        Ok(completed)
+        let after = [ValueRef::Integer(known.until)];
+        let mut rows = statements.log_after.query(&after)?;
+        while rows.step()? {
+            known.until = rows.column_i64(0);
+            known.completed.extend(log::decode(known.until as u64, rows.column_blob(1))?.completed);
+        }
+        Ok(&known.completed)
     }
 
     /// Writes completed versions to the table.

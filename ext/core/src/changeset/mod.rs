@@ -48,6 +48,7 @@ mod error;
 mod header;
 mod reader;
 mod run;
+mod split;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -60,6 +61,7 @@ pub use error::ChangesetError;
 pub use header::Table;
 pub use reader::{Changeset, Reader, RowKey};
 pub use run::{GroupHeader, RunHeader};
+pub use split::{Order, Piece, split};
 pub use writer::Writer;
 
 /// The first bytes of every changeset.

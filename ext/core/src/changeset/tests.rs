@@ -4,6 +4,7 @@ mod golden;
 mod hostile;
 mod round_trip;
 mod size_and_speed;
+mod splits;
 
 use super::{Changeset, GroupHeader, Limits, RowKey, RunHeader, Writer};
 use crate::ids::SiteId;

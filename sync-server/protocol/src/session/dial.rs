@@ -33,12 +33,20 @@ pub(super) struct Dialer {
     head_pos: u64,
     caught_up: bool,
     parts: u64,
-    /// Whether the last part said that more belongs to it.
+    /// Whether the last batch said that more belongs to it.
     cut_open: bool,
+    /// Whether that was a batch of the journal.
+    tail_open: bool,
     /// Batches being applied: their length and the position after them.
     applying: BTreeMap<u64, (u64, u64)>,
     last_apply: u64,
+    /// Applied and not yet given back as credit, in bytes.
+    owed: u64,
 }
+
+/// Credit is given back when this part of the window is owed: a message for each batch would cost the acceptor as much
+/// as the batch itself. As less than that is ever kept back, it never runs dry.
+const CREDIT_PART: u64 = 4;
 
 /// Whether this side may push yet.
 #[derive(Debug, Default, PartialEq)]
@@ -285,24 +293,25 @@ impl Dialer {
             if batch.part <= self.parts {
                 return Ok(()); // The transport repeated it.
             }
-            if batch.part != self.parts + 1 {
+            // The acceptor closes a cut before it goes on with something else.
+            if batch.part != self.parts + 1 || self.tail_open {
                 return Err(lost());
             }
             self.parts = batch.part;
-            self.cut_open = batch.more;
             None
         } else {
             let Some(pos) = self.pos else { return Err(lost()) };
             if batch.upto <= pos {
                 return Ok(());
             }
-            // The acceptor closes a cut before it goes on with the journal.
-            if batch.after != pos || self.cut_open {
+            if batch.after != pos || (self.cut_open && !self.tail_open) {
                 return Err(lost());
             }
             self.pos = Some(batch.upto);
+            self.tail_open = batch.more;
             Some(Cursor { epoch: self.epoch, pos: batch.upto })
         };
+        self.cut_open = batch.more;
         for frame in batch.frames.iter().filter(|frame| !frame.is_delta()) {
             self.outbox.peer_sent(frame);
         }
@@ -313,7 +322,7 @@ impl Dialer {
     }
 
     fn moved(&mut self, link: &mut Link, moved: Pos) -> Done {
-        if moved.parts != self.parts {
+        if moved.parts != self.parts || self.tail_open {
             return Err(lost());
         }
         match self.pos {
@@ -338,8 +347,9 @@ impl Dialer {
 
     fn applied(&mut self, link: &mut Link, id: u64) {
         let Some((bytes, pos)) = self.applying.remove(&id) else { return };
-        if bytes > 0 {
-            link.send(Credit { bytes, pos });
+        self.owed += bytes;
+        if self.owed > 0 && self.owed >= link.config.limits.window_bytes / CREDIT_PART {
+            link.send(Credit { bytes: std::mem::take(&mut self.owed), pos });
         }
         self.check_caught_up(link);
     }

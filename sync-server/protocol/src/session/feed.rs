@@ -25,6 +25,8 @@ pub(super) struct Feed {
     pub parts: u64,
     /// Whether the last part said that more belongs to it.
     cut_open: bool,
+    /// Whether the last batch of the journal ended inside a cut.
+    tail_open: bool,
     /// May go below zero by one batch, so that a frame larger than the credit still passes.
     credit: i64,
     starved_ms: Option<u64>,
@@ -70,6 +72,10 @@ impl Feed {
         if self.asked.is_some() || self.waiting || !self.started {
             return;
         }
+        // Inside a cut of the journal nothing may come but the rest of it.
+        if self.tail_open {
+            return self.read_tail(link);
+        }
         if self.needs.is_empty()
             && let Some(upto) = self.joining.take()
         {
@@ -78,25 +84,41 @@ impl Feed {
         if self.needs.is_empty() && self.rows.is_empty() && self.pos >= self.head {
             return;
         }
-        if self.credit <= 0 {
-            self.starved_ms.get_or_insert(link.now_ms);
-            return;
+        if self.needs.is_empty() && self.rows.is_empty() {
+            return self.read_tail(link);
         }
-        let bytes = (self.credit as u64).min(link.config.limits.batch_bytes as u64);
+        let Some(bytes) = self.allowance(link) else { return };
         self.asked = Some(self.needs.clone());
         link.emit(Output::Read(if !self.needs.is_empty() {
             Read::Versions { needs: self.needs.clone(), bytes }
-        } else if !self.rows.is_empty() {
-            Read::Rows { ranges: std::mem::take(&mut self.rows), bytes }
         } else {
-            Read::Tail { after: self.pos, bytes }
+            Read::Rows { ranges: std::mem::take(&mut self.rows), bytes }
         }));
+    }
+
+    fn read_tail(&mut self, link: &mut Link) {
+        let Some(bytes) = self.allowance(link) else { return };
+        self.asked = Some(self.needs.clone());
+        link.emit(Output::Read(Read::Tail { after: self.pos, bytes }));
+    }
+
+    /// How much may be read now; none without credit.
+    fn allowance(&mut self, link: &Link) -> Option<u64> {
+        if self.credit <= 0 {
+            self.starved_ms.get_or_insert(link.now_ms);
+            return None;
+        }
+        Some((self.credit as u64).min(link.config.limits.batch_bytes as u64))
     }
 
     /// The journal grew. A reader at its end gets the bytes that all others get; any other reads it when it comes
     /// to it.
     pub fn live(&mut self, link: &mut Link, live: Live) {
-        let at_end = self.started && !self.waiting && self.asked.is_none() && self.joining.is_none();
+        let at_end = self.started
+            && !self.waiting
+            && !self.tail_open
+            && self.asked.is_none()
+            && self.joining.is_none();
         let next = at_end && self.needs.is_empty() && self.pos == live.after && live.upto > live.after;
         self.head = self.head.max(live.upto);
         if next && live.echo {
@@ -119,7 +141,7 @@ impl Feed {
             self.needs.sent(frame);
         }
         self.needs.remove(&parcel.claims);
-        if parcel.is_last() || self.needs == asked {
+        if parcel.is_last() || (self.needs == asked && !parcel.is_delta_part()) {
             self.needs.forget(&asked);
         }
         // Nothing follows, whatever the store thinks: close the cut, or what it holds would wait for ever.
@@ -139,7 +161,7 @@ impl Feed {
     /// Sends what was read of the journal; `skip` names what the dialer is known to have.
     pub fn tail(&mut self, link: &mut Link, tail: Tail, skip: impl Fn(&Frame) -> bool) -> Result<(), Fault> {
         self.asked = None;
-        let Tail { after, upto, mut frames, claims, chains } = tail;
+        let Tail { after, upto, mut frames, claims, chains, more } = tail;
         if after != self.pos || upto < after {
             let detail = format!("the journal was read from {after} to {upto} where {} was asked", self.pos);
             return Err(Fault::new(Code::INTERNAL, detail));
@@ -150,12 +172,12 @@ impl Feed {
             return Ok(());
         }
         self.pos = upto;
+        self.tail_open = more;
         frames.retain(|frame| !skip(frame));
-        if frames.is_empty() && claims.is_empty() {
+        if frames.is_empty() && claims.is_empty() && !more {
             link.send(Pos { after, upto, parts: self.parts });
         } else {
-            self.credit -=
-                link.send(Batch { after, upto, part: 0, frames, claims, chains, more: false }) as i64;
+            self.credit -= link.send(Batch { after, upto, part: 0, frames, claims, chains, more }) as i64;
         }
         Ok(())
     }

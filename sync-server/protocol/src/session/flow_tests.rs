@@ -64,6 +64,67 @@ fn a_reader_without_credit_costs_nothing_and_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_cut_of_the_journal_is_applied_at_its_end_and_nothing_comes_between() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let live = Live { after: 5, upto: 8, bytes: None, echo: false };
+    let read = pair.relay.handle(0, Input::Live(live));
+    assert!(matches!(read[..], [Output::Read(Read::Tail { after: 5, .. })]), "{read:?}");
+    let delta = frame(OTHER, 0, 10);
+    let part =
+        |after, more| Tail { after, upto: after + 1, frames: vec![delta.clone()], more, ..Tail::default() };
+    // A Need that comes in the middle has to wait.
+    let first = pair.relay.handle(0, Input::Tail(part(5, true)));
+    assert!(matches!(first.last(), Some(Output::Read(Read::Tail { after: 6, .. }))), "{first:?}");
+    let need = crate::holdings::Needs { whole: versions(OTHER, 1, 1), ..Default::default() };
+    assert_eq!(pair.relay.handle(0, Input::Message(&codec::encode(&need.to_need().into()))), []);
+    let second = pair.relay.handle(0, Input::Tail(Tail { claims: versions(OTHER, 1, 3), ..part(6, false) }));
+    assert!(matches!(second.last(), Some(Output::Read(Read::Versions { .. }))), "{second:?}");
+    let applies: Vec<_> = [first, second]
+        .iter()
+        .flat_map(|outputs| messages(outputs))
+        .flat_map(|message| pair.say_to_client(message))
+        .filter_map(|output| match output {
+            Output::Apply(apply) => Some((apply.cut, apply.cursor.map(|cursor| cursor.pos))),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(applies, [(false, Some(6)), (true, Some(7))]);
+}
+
+#[test]
+fn a_part_inside_a_cut_of_the_journal_is_a_fault() {
+    let mut pair = Pair::new();
+    pair.shake_hands();
+    let batch = |part, more| Batch {
+        after: 5,
+        upto: 6,
+        part,
+        frames: vec![frame(OTHER, 0, 10)],
+        claims: Default::default(),
+        chains: vec![],
+        more,
+    };
+    pair.say_to_client(batch(0, true));
+    assert_eq!(fault(&pair.say_to_client(batch(1, false))), Code::LOST);
+}
+
+#[test]
+fn a_delta_in_many_reads_is_not_taken_for_an_answer_in_vain() {
+    let mut pair = Pair::new();
+    (pair.local.head, pair.local.held.whole) = (head(9), versions(SITE, 1, 9));
+    pair.shake_hands();
+    let part = Parcel { frames: vec![frame(SITE, 0, 600)], more: true, ..Parcel::default() };
+    for _ in 0..3 {
+        let pushed = pair.client.handle(0, Input::Parcel(part.clone()));
+        assert!(matches!(&pushed[..], [Output::Send(_), Output::Read(Read::Versions { .. })]), "{pushed:?}");
+    }
+    let last = Parcel { claims: versions(SITE, 1, 9), ..part };
+    let pushed = pair.client.handle(0, Input::Parcel(last));
+    assert!(matches!(&messages(&pushed)[..], [Message::Push(Push { more: false, .. })]), "{pushed:?}");
+}
+
+#[test]
 fn a_reader_that_never_takes_anything_is_let_go() {
     let mut pair = Pair::new();
     pair.shake_hands();
@@ -104,7 +165,30 @@ fn gaps_in_what_arrives_end_the_connection() {
         panic!()
     };
     assert_eq!(*cursor, Cursor { epoch: EPOCH, pos: 6 });
-    assert!(matches!(messages(&pair.client.handle(0, Input::Applied(1)))[..], [Message::Credit(_)]));
+    assert_eq!(pair.client.handle(0, Input::Applied(1)), [], "a little credit is not worth a message");
+}
+
+#[test]
+fn credit_is_given_back_before_the_acceptor_runs_dry() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    pair.shake_hands();
+    let (mut granted, mut sent) = (0, 0);
+    for pos in 5..50 {
+        let live = Live { after: pos, upto: pos + 1, bytes: Some(0), echo: false };
+        assert_eq!(pair.relay.handle(0, Input::Live(live)), [Output::SendLive]);
+        let frames = vec![frame(OTHER, pos, 50)];
+        let (claims, chains) = (VersionVector::default(), vec![]);
+        let batch = Batch { after: pos, upto: pos + 1, part: 0, frames, claims, chains, more: false };
+        sent += codec::encode(&batch.clone().into()).len() as u64;
+        let applied = pair.say_to_client(batch);
+        let [Output::Apply(Apply { id, .. })] = applied[..] else { panic!("{applied:?}") };
+        for message in messages(&pair.client.handle(0, Input::Applied(id))) {
+            let Message::Credit(credit) = message else { panic!("{message:?}") };
+            granted += credit.bytes;
+        }
+        assert!(sent - granted < 250, "{} of 1000 are kept back", sent - granted);
+    }
 }
 
 #[test]
@@ -155,4 +239,28 @@ fn floods_are_refused_and_presence_is_dropped() {
     let last =
         (0..2000).map(|_| pair.relay.handle(0, Input::Message(&pong))).find(|outputs| !outputs.is_empty());
     assert_eq!(fault(&last.unwrap()), Code::RATE);
+}
+
+#[test]
+fn a_delta_larger_than_the_window_takes_several_answers_and_is_claimed_by_the_last() {
+    let limits = Limits { window_bytes: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    (pair.local.head, pair.local.held.whole) = (head(9), versions(SITE, 1, 9));
+    pair.shake_hands();
+    let part = |more, claims| {
+        let delta = Frame { site_version: 0, ..frame(SITE, 1, 1200) };
+        Parcel { frames: vec![delta], more, claims, ..Parcel::default() }
+    };
+    for id in 1..=3 {
+        let sent = pair.client.handle(0, Input::Parcel(part(true, VersionVector::default())));
+        let Message::Push(push) = &messages(&sent)[0] else { panic!() };
+        assert!(push.more && push.claims.is_empty());
+        let ack = Ack { id, pos: 6, held: VersionVector::default(), rejected: vec![] };
+        let after = pair.say_to_client(ack);
+        assert!(matches!(&after[..], [Output::Read(Read::Versions { needs, .. })] if needs.wants(SITE, 9)));
+    }
+    let last = pair.client.handle(0, Input::Parcel(part(false, versions(SITE, 1, 9))));
+    assert!(matches!(&messages(&last)[..], [Message::Push(push)] if !push.more && !push.claims.is_empty()));
+    pair.say_to_client(Ack { id: 4, pos: 6, held: versions(SITE, 1, 9), rejected: vec![] });
+    assert!(pair.client.is_flushed());
 }

@@ -148,7 +148,8 @@ pub enum Read {
     ///
     /// Answer original frames, chunks, deltas, or claims of versions that were superseded. Claim only what is held
     /// completely, and only together with what superseded it, unless the peer has that. Answering more than was
-    /// asked is fine. What is not held is passed over.
+    /// asked is fine. What is not held is passed over. A delta may take several answers, each with `more` and some
+    /// of its frames; the claims come with the last.
     Versions {
         /// What the peer lacks.
         needs: Needs,
@@ -197,12 +198,16 @@ pub struct Tail {
     pub claims: VersionVector,
     /// Their chains.
     pub chains: Vec<ChainAt>,
+    /// Whether the next entry belongs to the same cut as the last one here: deltas that hold only together with the
+    /// claims at the end of their cut. Nothing else is sent before the cut is closed.
+    pub more: bool,
 }
 
 /// Something to apply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Apply {
-    /// For [`Input::Applied`].
+    /// For [`Input::Applied`]. What has to wait for the end of its cut counts as applied once it is put aside: a
+    /// cut may be larger than the window.
     pub id: u64,
     /// Frames: record each in the ledger, store chunks, apply versions that became whole.
     pub frames: Vec<Frame>,

@@ -103,6 +103,11 @@ impl Session {
         Session { side: Side::Acceptor(Box::default()), link: Link::new(config) }
     }
 
+    /// Leaves out features that this peer may not use. Only before the handshake is done.
+    pub fn limit_features(&mut self, features: u64) {
+        self.link.config.features &= features;
+    }
+
     /// Takes in what happened at `now_ms` and says what to do, in this order. Time may be of any origin; going
     /// backwards counts as standing still.
     pub fn handle(&mut self, now_ms: u64, input: Input<'_>) -> Vec<Output> {

@@ -81,7 +81,8 @@ impl Outbox {
             return;
         }
         let bytes = self.window - self.flight_bytes;
-        if !self.rows.is_empty() {
+        // Not into the middle of a delta: its cut would end before its claims.
+        if !self.rows.is_empty() && !self.cut_open {
             self.asked = Some(Needs::default());
             link.emit(Output::Read(Read::Rows { ranges: std::mem::take(&mut self.rows), bytes }));
         } else if !self.to_send.is_empty() {
@@ -97,7 +98,7 @@ impl Outbox {
             self.to_send.sent(frame);
         }
         self.to_send.remove(&parcel.claims);
-        if parcel.is_last() || self.to_send == asked {
+        if parcel.is_last() || (self.to_send == asked && !parcel.is_delta_part()) {
             self.to_send.forget(&asked);
         }
         // Nothing follows, whatever the store thinks: close the cut, or its claims would wait for ever.
@@ -162,6 +163,11 @@ impl Parcel {
     /// an answer that leaves all of it open, or a faulty store would be read for ever.
     pub(super) fn is_last(&self) -> bool {
         !self.more || (self.frames.is_empty() && self.claims.is_empty())
+    }
+
+    /// Whether it is a part of a delta that goes on: the claims that answer the needs come with its last part.
+    pub(super) fn is_delta_part(&self) -> bool {
+        self.more && self.frames.iter().any(Frame::is_delta)
     }
 
     /// Cut into messages of about `bytes`. Claims come with the last, because they hold only after all frames. An

@@ -1,0 +1,25 @@
+//! The relay of crsql: rooms of replicated databases over WebSocket and HTTP.
+//!
+//! [`serve::Relay`] is the whole of it, for `crsql-server serve` and for tests. A push goes from a `connection` into a
+//! `room`, which records it and hands it to the `journal`; once it is durable there it is acknowledged and told to
+//! everybody else in the room.
+
+#![forbid(unsafe_code)]
+
+pub mod auth;
+pub mod check;
+pub mod config;
+mod connection;
+mod context;
+mod http;
+pub mod journal;
+mod listener;
+mod log;
+pub mod metrics;
+mod pool;
+mod random;
+mod room;
+pub mod serve;
+mod store;
+pub mod sync;
+mod tls;

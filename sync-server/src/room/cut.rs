@@ -1,0 +1,82 @@
+//! Puts together the pushes of one cut: deltas and claims count only once the last of them is here.
+
+use std::collections::BTreeSet;
+
+use crsql_core::ids::SiteId;
+use crsql_core::version_vector::VersionVector;
+use crsql_protocol::Code;
+use crsql_protocol::message::{Frame, Push};
+
+use super::check::{Checker, Contents};
+use super::state::Checked;
+
+/// The open cut of one connection. Kept in memory: nothing of it is acknowledged as held before it is whole.
+#[derive(Debug, Default)]
+pub struct Cuts {
+    deltas: Vec<Frame>,
+    sites: BTreeSet<SiteId>,
+    claimed: VersionVector,
+    claims: VersionVector,
+    chains: Vec<crsql_protocol::message::ChainAt>,
+    bytes: u64,
+    refused: Option<Code>,
+}
+
+impl Cuts {
+    /// Looks through a push. `bytes_max` bounds what a cut may hold.
+    pub fn check(&mut self, push: Push, checker: &Checker, tie_break: u8, bytes_max: u64) -> Checked {
+        let mut frames = Vec::new();
+        for frame in push.frames {
+            let contents = checker.frame(&frame, tie_break);
+            match (frame.is_delta(), contents) {
+                (true, Ok(contents)) => self.add(frame, &contents, bytes_max),
+                (true, Err(code)) => self.refuse(code),
+                (false, contents) => frames.push((frame, contents)),
+            }
+        }
+        self.claims.union_with(&push.claims);
+        self.chains.extend(push.chains);
+        let mut checked = Checked {
+            id: push.id,
+            frames,
+            deltas: Vec::new(),
+            delta_sites: BTreeSet::new(),
+            claims: VersionVector::default(),
+            chains: Vec::new(),
+            refused: None,
+        };
+        if push.more {
+            // A frame that is set aside spoils the claims of its cut.
+            if let Some(code) = checked.frames.iter().find_map(|(_, contents)| contents.as_ref().err()) {
+                self.refuse(*code);
+            }
+            return checked;
+        }
+        let cut = std::mem::take(self);
+        checked.refused = cut.refused;
+        if !cut.claims.is_superset(&cut.claimed) {
+            checked.refused.get_or_insert(Code::BODY);
+        }
+        (checked.deltas, checked.delta_sites) = (cut.deltas, cut.sites);
+        (checked.claims, checked.chains) = (cut.claims, cut.chains);
+        checked
+    }
+
+    fn add(&mut self, frame: Frame, contents: &Contents, bytes_max: u64) {
+        if self.refused.is_some() {
+            return;
+        }
+        self.bytes += frame.wire_bytes() as u64;
+        if self.bytes > bytes_max {
+            return self.refuse(Code::TX_TOO_LARGE);
+        }
+        self.sites.extend(&contents.sites);
+        self.claimed.union_with(&contents.claims);
+        self.deltas.push(frame);
+    }
+
+    fn refuse(&mut self, code: Code) {
+        self.refused.get_or_insert(code);
+        self.deltas = Vec::new();
+    }
+}

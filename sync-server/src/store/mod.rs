@@ -1,0 +1,248 @@
+//! The database of a room: an ordinary crsql database, kept up to date behind the journal.
+//!
+//! Nothing that is acknowledged waits for it and nothing is lost with it: it remembers, in the transaction that
+//! applied them, up to which entry it came, and goes on there. Digests, snapshots and what HTTP reads come from it.
+
+mod apply;
+mod digest;
+mod snapshot;
+
+pub use digest::digests;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crsql_protocol::{Code, Fault};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::config::Settings;
+use crate::journal::{JournalError, RoomKey, SharedJournal};
+use crate::metrics::Metrics;
+use crate::pool::Pool;
+
+pub use snapshot::SnapshotFile;
+
+/// Room databases open over all rooms.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Where the database stands, and the chunks that wait for others of their version.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS __crsql_relay (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    epoch INTEGER NOT NULL,
+    pos INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS __crsql_relay_chunk (
+    site BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    seq_lo INTEGER NOT NULL,
+    seq_hi INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    PRIMARY KEY (site, version, seq_lo, seq_hi)
+) WITHOUT ROWID;
+";
+
+/// Why a room's database failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite or crsql says so.
+    #[error("the room's database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The extension could not be registered.
+    #[error("the room's database: {0}")]
+    Extension(String),
+    /// The journal can't be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A file can't be read or written.
+    #[error("the room's files: {0}")]
+    File(#[from] std::io::Error),
+    /// What is asked for makes no sense.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The database of one room.
+pub struct Store {
+    journal: SharedJournal,
+    key: RoomKey,
+    epoch: u64,
+    tie_break: u8,
+    path: PathBuf,
+    snapshots: PathBuf,
+    pool: Pool,
+    metrics: Arc<Metrics>,
+    settings: Arc<Settings>,
+    runtime: tokio::runtime::Handle,
+    open: Mutex<Option<Database>>,
+    scheduled: AtomicBool,
+    /// Where the database stands, and whether it has replicated tables, as far as is known without asking it.
+    standing: AtomicU64,
+    has_tables: AtomicBool,
+    snapshot: Mutex<Option<Arc<SnapshotFile>>>,
+}
+
+/// An open database and what is known of it.
+struct Database {
+    connection: Connection,
+    pos: u64,
+}
+
+impl Store {
+    /// The database of a room; nothing is opened yet.
+    pub fn new(
+        context: &crate::context::Context,
+        room: &str,
+        key: RoomKey,
+        epoch: u64,
+        tie_break: u8,
+    ) -> Arc<Store> {
+        // Names of rooms are anybody's words and never become paths.
+        let name = blake3::hash(room.as_bytes()).to_hex();
+        let data = &context.settings.data;
+        Arc::new(Store {
+            journal: context.journal.clone(),
+            key,
+            epoch,
+            tie_break,
+            path: data.join("rooms").join(&name[..2]).join(format!("{name}.db")),
+            snapshots: data.join("snapshots").join(&name[..2]),
+            pool: context.materialisers.clone(),
+            metrics: context.metrics.clone(),
+            settings: context.settings.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            open: Mutex::default(),
+            scheduled: AtomicBool::new(false),
+            standing: AtomicU64::new(0),
+            has_tables: AtomicBool::new(false),
+            snapshot: Mutex::default(),
+        })
+    }
+
+    /// Has it follow the journal, in a while.
+    pub fn wake(self: &Arc<Self>) {
+        if self.scheduled.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (store, delay) = (self.clone(), self.settings.materialise_delay.duration());
+        self.runtime.spawn(async move {
+            tokio::time::sleep(delay).await;
+            let pool = store.pool.clone();
+            pool.run(move || {
+                store.scheduled.store(false, Ordering::Release);
+                if let Err(error) = store.with(|_, _| Ok(())) {
+                    store.metrics.materialise_failures.add(1);
+                    tracing::error!(path = %store.path.display(), %error, "cannot follow the journal");
+                }
+            });
+        });
+    }
+
+    /// Runs `body` on the database once it has everything that is durable now; `pos` is where it stands then.
+    pub async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        body: impl FnOnce(&Connection, u64) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let store = self.clone();
+        let done = self.pool.ask(move || store.with(body)).await;
+        let done = done.map_err(|error| Fault::new(Code::INTERNAL, error.to_string()))?;
+        done.map_err(|error| match error {
+            StoreError::Refused(text) => Fault::new(Code::BODY, text),
+            error => {
+                tracing::error!(path = %self.path.display(), %error, "a question to a room's database failed");
+                Fault { retry_after_ms: 1000, ..Fault::new(Code::UNAVAILABLE, error.to_string()) }
+            }
+        })
+    }
+
+    /// Whether a copy made now would have tables and everything up to a position.
+    pub fn is_ready(&self, pos: u64) -> bool {
+        self.has_tables.load(Ordering::Acquire) && self.standing.load(Ordering::Acquire) >= pos
+    }
+
+    fn with<T>(&self, body: impl FnOnce(&Connection, u64) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(|e| e.into_inner());
+        let mut database = match open.take() {
+            Some(database) => database,
+            None => self.connect()?,
+        };
+        self.follow(&mut database)?;
+        let done = body(&database.connection, database.pos)?;
+        self.has_tables.store(has_tables(&database.connection)?, Ordering::Release);
+        self.standing.store(database.pos, Ordering::Release);
+        if OPEN.load(Ordering::Relaxed) <= self.settings.open_rooms {
+            *open = Some(database);
+        }
+        Ok(done)
+    }
+
+    fn connect(&self) -> Result<Database, StoreError> {
+        if let Some(directory) = self.path.parent() {
+            std::fs::create_dir_all(directory)?;
+        }
+        let connection = Connection::open(&self.path)?;
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        connection.query_row("PRAGMA journal_mode = wal", [], |_| Ok(()))?;
+        // What a power failure takes away is read from the journal again.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        crsql::register(&connection).map_err(|error| StoreError::Extension(error.to_string()))?;
+        connection.execute_batch(TABLES)?;
+        let stood: Option<(i64, i64)> = connection
+            .query_row("SELECT epoch, pos FROM __crsql_relay", [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let pos = match stood {
+            Some((epoch, pos)) if epoch as u64 == self.epoch => pos as u64,
+            stood => {
+                if stood.is_none() && self.tie_break == 1 {
+                    connection.query_row("SELECT crsql_config_set('tie-break', 'value')", [], |_| Ok(()))?;
+                }
+                // Another journal: everything is read again, and merging it again changes nothing.
+                connection.execute(
+                    "INSERT OR REPLACE INTO __crsql_relay VALUES (1, ?1, 0)",
+                    params![self.epoch as i64],
+                )?;
+                connection.execute_batch("DELETE FROM __crsql_relay_chunk")?;
+                0
+            }
+        };
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Ok(Database { connection, pos })
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
+    let mut exists = connection.prepare_cached("SELECT 1 FROM sqlite_master WHERE name = '__crsql_table'")?;
+    Ok(exists.exists([])? && connection.prepare_cached("SELECT 1 FROM __crsql_table")?.exists([])?)
+}
+
+/// Makes the database look like a schema.
+pub fn migrate(connection: &Connection, schema: &str) -> Result<(), StoreError> {
+    let done = connection.query_row("SELECT crsql_automigrate(?1)", [schema], |_| Ok(()));
+    done.map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// Everything that is not in `vector`, as a changeset.
+pub fn delta(connection: &Connection, vector: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    let changeset = connection.query_row("SELECT crsql_changeset(?1)", [vector], |row| row.get(0));
+    changeset.map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// The text of the room's schema.
+pub fn schema(connection: &Connection) -> Result<String, StoreError> {
+    let mut select = connection.prepare(
+        "SELECT sql || ';' FROM sqlite_master
+         WHERE sql IS NOT NULL AND name NOT LIKE '\\_\\_crsql\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+             AND name NOT LIKE 'crsql\\_%' ESCAPE '\\'
+         UNION ALL
+         SELECT 'SELECT crsql_as_crr(' || quote(name) || ');' FROM __crsql_table",
+    )?;
+    let lines = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.join("\n") + "\n")
+}

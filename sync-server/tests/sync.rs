@@ -1,0 +1,304 @@
+//! The sidecar and the client library with a relay: real files, real sockets, real processes.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crsql_client::sync::{Address, Client, Config, Target};
+use crsql_server::config::{Flags, Settings};
+use crsql_server::serve::Relay;
+use rusqlite::Connection;
+
+/// Generous: reached only by a test that fails.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+const SCHEMA: &str = "
+PRAGMA journal_mode = WAL;
+CREATE TABLE todo (id INTEGER PRIMARY KEY NOT NULL, title TEXT);
+CREATE TABLE account (id INTEGER PRIMARY KEY NOT NULL, balance INT NOT NULL DEFAULT 0);
+SELECT crsql_as_crr('todo');
+SELECT crsql_as_crr('account');";
+
+struct App {
+    conn: Connection,
+    path: PathBuf,
+}
+
+impl App {
+    fn new(dir: &Path, name: &str) -> App {
+        let path = dir.join(name);
+        let conn = Connection::open(&path).unwrap();
+        crsql::register(&conn).unwrap();
+        conn.busy_timeout(DEADLINE).unwrap();
+        conn.pragma_update(None, "synchronous", "OFF").unwrap();
+        conn.execute_batch(SCHEMA).unwrap();
+        App { conn, path }
+    }
+
+    fn exec(&self, sql: &str) {
+        self.conn.execute_batch(sql).unwrap_or_else(|error| panic!("{error}\n in {sql}"));
+    }
+
+    fn text(&self, sql: &str) -> String {
+        self.conn
+            .query_row(&format!("SELECT CAST(({sql}) AS TEXT)"), [], |row| row.get(0))
+            .unwrap_or_default()
+    }
+
+    fn digest(&self) -> String {
+        self.text("SELECT crsql_digest()")
+    }
+}
+
+fn settings(dir: &Path, listen: SocketAddr) -> Settings {
+    let flags = Flags {
+        listen: Some(listen.to_string()),
+        data: Some(dir.join("data").display().to_string()),
+        messages_per_second: Some("1000000".into()),
+        bytes_per_second: Some("1GiB".into()),
+        room_bytes_per_second: Some("4GiB".into()),
+        log: Some("warn".into()),
+        ..Flags::default()
+    };
+    Settings::load_from(&flags, &|_| None).unwrap()
+}
+
+async fn relay(dir: &Path) -> Relay {
+    Relay::start(settings(dir, "127.0.0.1:0".parse().unwrap())).await.unwrap()
+}
+
+fn to(address: SocketAddr) -> Config {
+    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
+    Config { targets: vec![Target::new(address)], ..Config::default() }
+}
+
+async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !is_true() {
+        assert!(Instant::now() < end, "it never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// `crsql-server sync` as a process.
+fn sidecar(file: &Path, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_crsql-server"))
+        .arg("sync")
+        .arg(file)
+        .args(arguments)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn finished(mut child: Child) -> ExitStatus {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            panic!("the sidecar never ended");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn terminate(child: &Child) {
+    let killed = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(killed.success());
+}
+
+#[tokio::test]
+async fn two_databases_converge_through_a_relay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let relay = relay(dir.path()).await;
+    // Several commits before anybody looked, a large one, and some that overwrite each other.
+    for at in 0..200 {
+        a.exec(&format!("INSERT OR REPLACE INTO todo VALUES ({}, 't{at}')", at % 70));
+    }
+    a.exec(
+        "INSERT INTO account WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60000)
+         SELECT i, i % 7 FROM n",
+    );
+    b.exec("INSERT INTO todo VALUES (1000, 'from b')");
+    let one = Client::open(&a.path, to(relay.address())).await.unwrap();
+    one.synced().await.unwrap();
+    let two = Client::open(&b.path, to(relay.address())).await.unwrap();
+    two.synced().await.unwrap();
+    until("the digests are equal", || a.digest() == b.digest()).await;
+    for at in 0..20 {
+        a.exec(&format!("UPDATE todo SET title = 'a{at}' WHERE id = {at}"));
+        b.exec(&format!("DELETE FROM todo WHERE id = {}", at + 10));
+    }
+    one.flush().await.unwrap();
+    two.flush().await.unwrap();
+    until("the digests are equal again", || a.digest() == b.digest()).await;
+    assert_eq!((one.status().unconfirmed, two.status().unconfirmed), (0, 0));
+    one.close().await;
+    two.close().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn two_relays_are_bridged_by_a_client_of_both() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let relays = [relay(dirs[0].path()).await, relay(dirs[1].path()).await];
+    let dir = tempfile::tempdir().unwrap();
+    let apps: Vec<_> = (0..3).map(|at| App::new(dir.path(), &format!("{at}.db"))).collect();
+    apps[0].exec("INSERT INTO todo VALUES (1, 'milk')");
+    apps[2].exec("INSERT INTO todo VALUES (2, 'bread')");
+    let bridge = Config {
+        targets: relays
+            .iter()
+            .flat_map(|relay| to(relay.address()).targets)
+            .map(|target| Target { gossip: true, ..target })
+            .collect(),
+        ..Config::default()
+    };
+    let one = Client::open(&apps[0].path, to(relays[0].address())).await.unwrap();
+    let both = Client::open(&apps[1].path, bridge).await.unwrap();
+    let two = Client::open(&apps[2].path, to(relays[1].address())).await.unwrap();
+    until("everybody has both", || apps.iter().all(|app| app.text("SELECT count(*) FROM todo") == "2")).await;
+    until("the digests are equal", || apps.iter().all(|app| app.digest() == apps[0].digest())).await;
+    for client in [one, both, two] {
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_comes_back_empty_is_filled_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let first = relay(dir.path()).await;
+    let address = first.address();
+    let one = Client::open(&a.path, to(address)).await.unwrap();
+    let two = Client::open(&b.path, to(address)).await.unwrap();
+    a.exec("INSERT INTO todo VALUES (1, 'milk'); INSERT INTO todo VALUES (2, 'bread')");
+    b.exec("INSERT INTO todo VALUES (3, 'tea')");
+    until("the digests are equal", || a.digest() == b.digest()).await;
+    one.flush().await.unwrap();
+    two.flush().await.unwrap();
+    first.stop().await;
+    std::fs::remove_dir_all(dir.path().join("data")).unwrap();
+    a.exec("UPDATE todo SET title = 'rye' WHERE id = 2");
+    let second = Relay::start(settings(dir.path(), address)).await.unwrap();
+    let c = App::new(dir.path(), "c.db");
+    let three = Client::open(&c.path, to(address)).await.unwrap();
+    until("a newcomer has everything", || c.digest() == a.digest() && c.digest() == b.digest()).await;
+    assert_eq!(c.text("SELECT group_concat(title) FROM todo"), "milk,rye,tea");
+    for client in [one, two, three] {
+        client.close().await;
+    }
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn the_sidecar_syncs_once_and_says_by_its_exit_code_how_it_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let relay = relay(dir.path()).await;
+    let url = format!("ws://{}/demo", relay.address());
+    a.exec("INSERT INTO todo VALUES (1, 'milk')");
+    let code = |child: Child| async { tokio::task::spawn_blocking(|| finished(child)).await.unwrap().code() };
+    assert_eq!(code(sidecar(&a.path, &[&url, "--once"])).await, Some(0));
+    assert_eq!(code(sidecar(&b.path, &[&url, "--once"])).await, Some(0));
+    assert_eq!(a.digest(), b.digest());
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = format!("ws://{nowhere}");
+    assert_eq!(code(sidecar(&a.path, &[&nowhere, "--once", "--timeout", "1"])).await, Some(3));
+    assert_eq!(code(sidecar(&a.path, &[])).await, Some(2));
+    assert_eq!(code(sidecar(&a.path, &["ftp://x"])).await, Some(2));
+    assert_eq!(code(sidecar(&a.path, &["--listen", "0.0.0.0:0"])).await, Some(2));
+    std::fs::write(dir.path().join("no.db"), [b'x'; 4096]).unwrap();
+    assert_eq!(code(sidecar(&dir.path().join("no.db"), &[&url])).await, Some(1));
+    // Peers refuse who asks for another room.
+    let listen = crsql_client::sync::Listen::new("127.0.0.1:0".parse().unwrap(), "mine");
+    let peer = Client::open(&b.path, Config { listen: Some(listen), ..Config::default() }).await.unwrap();
+    let url = format!("ws://{}/other", peer.address().unwrap());
+    assert_eq!(code(sidecar(&a.path, &["--peer", &url, "--once"])).await, Some(4));
+    peer.close().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_sidecar_that_is_told_to_stop_sends_what_was_just_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let relay = relay(dir.path()).await;
+    let url = format!("ws://{}/demo", relay.address());
+    let child = sidecar(&a.path, &[&url]);
+    a.exec("INSERT INTO todo VALUES (1, 'milk')");
+    let reader = Client::open(&b.path, to(relay.address())).await.unwrap();
+    until("milk is there", || b.text("SELECT count(*) FROM todo") == "1").await;
+    a.exec("INSERT INTO todo VALUES (2, 'bread')");
+    terminate(&child);
+    let status = tokio::task::spawn_blocking(|| finished(child)).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    until("bread is there", || b.text("SELECT count(*) FROM todo") == "2").await;
+    reader.close().await;
+    relay.stop().await;
+}
+
+/// How often sidecars are killed. More by hand: `CRSQL_KILLS=200 cargo test -p crsql-server --test sync kill`.
+fn kills() -> usize {
+    std::env::var("CRSQL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let apps = [App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db")];
+    let relay = relay(dir.path()).await;
+    let url = format!("ws://{}/demo", relay.address());
+    apps[0].exec(
+        "INSERT INTO account WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+         SELECT i, 100 FROM n",
+    );
+    let mut running: Vec<_> = apps.iter().map(|app| sidecar(&app.path, &[&url])).collect();
+    let mut dice: u64 = 0x5eed;
+    let mut roll = |n: u64| {
+        dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (dice >> 33) % n
+    };
+    until("the accounts are there", || apps[1].text("SELECT count(*) FROM account") == "50").await;
+    for kill in 0..kills() {
+        // Transfers on one side only, so that the sum of all accounts stays what it is in every state there was.
+        for _ in 0..10 {
+            let (from, to, amount) = (roll(50) + 1, roll(50) + 1, roll(10));
+            apps[0].exec(&format!(
+                "BEGIN IMMEDIATE;
+                 UPDATE account SET balance = balance - {amount} WHERE id = {from};
+                 UPDATE account SET balance = balance + {amount} WHERE id = {to};
+                 COMMIT"
+            ));
+            apps[1].exec(&format!("INSERT OR REPLACE INTO todo VALUES ({}, 'n{kill}')", roll(100)));
+            for app in &apps {
+                assert_eq!(app.text("SELECT sum(balance) FROM account"), "5000");
+            }
+            tokio::time::sleep(Duration::from_millis(roll(8))).await;
+        }
+        let at = roll(2) as usize;
+        running[at].kill().unwrap();
+        running[at].wait().unwrap();
+        running[at] = sidecar(&apps[at].path, &[&url]);
+    }
+    until("the digests are equal", || {
+        assert_eq!(apps[1].text("SELECT sum(balance) FROM account"), "5000");
+        apps[0].digest() == apps[1].digest()
+    })
+    .await;
+    for app in &apps {
+        assert_eq!(app.text("SELECT crsql_doctor()"), "[]");
+        // Nothing was taken for another history.
+        assert_eq!(app.text("SELECT count(*) FROM crsql_peers"), "2");
+    }
+    for child in &mut running {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    relay.stop().await;
+}
