@@ -283,6 +283,8 @@ async fn bytes_per_change() {
             let frame = frame(&sender.device, version, rows, zstd);
             sender.device.own(version, vec![frame]);
             sender.gained(version).await;
+            // Takes in its acks, or the window would fill up.
+            sender.flushed().await;
             reader.until("the transaction", |reader| reader.device.holds(site, version)).await;
         }
         let bytes = (reader.received - before) as f64;

@@ -202,6 +202,8 @@ impl Connection {
                 self.fail(Fault::new(Code::MALFORMED, "text, where only binary messages make sense")).await;
             }
             Some(Ok(Message::Close(_))) | None => self.closing = true,
+            // It just went away.
+            Some(Err(error)) if is_gone(&error) => self.closing = true,
             Some(Err(error)) => {
                 let code = if is_too_long(&error) { Code::TOO_LARGE } else { Code::MALFORMED };
                 self.fail(Fault::new(code, format!("the WebSocket failed: {error}"))).await;
@@ -330,6 +332,11 @@ async fn heard(
         Some(present) => present.recv().await,
         None => std::future::pending().await,
     }
+}
+
+fn is_gone(error: &axum::Error) -> bool {
+    let text = error.to_string();
+    ["Connection reset", "Connection closed", "IO error"].iter().any(|gone| text.contains(gone))
 }
 
 fn is_too_long(error: &axum::Error) -> bool {
