@@ -262,7 +262,7 @@ pub fn retry(state: &State) -> Result<()> {
 /// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
 /// the row as it is.
 pub fn take_for_new_columns(state: &State) -> Result<()> {
-    if state.db.has_busy_writer() || !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
+    if !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
         return Ok(());
     }
     let mut names: Vec<String> = Vec::new();

@@ -49,6 +49,8 @@ pub struct State {
     replay: RefCell<Replayed>,
     completed: RefCell<Vec<Completed>>,
     schema_version: Cell<i64>,
+    /// The schema for which everything that waited for a column was taken.
+    taken_for: Cell<i64>,
     is_schema_suspect: Cell<bool>,
     /// Tables that may hold tombstones by key, as far as this connection knows, and when it looked.
     tombstones: RefCell<(BTreeSet<u32>, u32)>,
@@ -109,6 +111,7 @@ impl State {
             replay: RefCell::default(),
             completed: RefCell::default(),
             schema_version: Cell::new(-1),
+            taken_for: Cell::new(-1),
             is_schema_suspect: Cell::new(true),
             tombstones: RefCell::new((BTreeSet::new(), u32::MAX)),
             tombstones_of: Cell::new(None),
@@ -195,12 +198,13 @@ impl State {
         if is_busy {
             return;
         }
-        let known = self.schema_version.get();
         if self.check_schema().is_err() {
             self.suspect_schema();
-        } else if self.schema_version.get() != known {
-            // What fails here is tried again when the transaction commits.
-            crate::park::take_for_new_columns(self).ok();
+        } else if self.schema_version.get() != self.taken_for.get() && !self.db.has_busy_writer() {
+            // Any read may have looked at the schema since. What fails here is tried again when the transaction commits.
+            if crate::park::take_for_new_columns(self).is_ok() {
+                self.taken_for.set(self.schema_version.get());
+            }
         }
     }
 
