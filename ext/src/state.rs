@@ -191,8 +191,7 @@ impl State {
     /// when the statement runs.
     pub fn look_ahead(&self) {
         self.suspect_schema();
-        let is_busy = self.is_active.get()
-            || self.muted.get() > 0
+        let is_busy = self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
         if is_busy {
