@@ -182,8 +182,9 @@ impl Engine {
             let done = self.turn();
             self.note(done);
             self.act();
-            self.answer();
+            // Whoever is answered may look at the status, which says so by then.
             self.publish();
+            self.answer();
         }
         let Engine { node, links, stopping, .. } = self;
         for (_, link) in links {
