@@ -311,12 +311,7 @@ impl State {
         }
         if has_new_columns && self.may_have_parked()? {
             // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
-            let before = self.db.set_enable_trigger(false)?;
-            let tried = crate::park::retry(self);
-            if before {
-                self.db.set_enable_trigger(true)?;
-            }
-            tried?;
+            self.db.without_triggers(|| crate::park::retry(self))?;
         }
         let ops = self.ops.borrow();
         let completed = self.completed.borrow();

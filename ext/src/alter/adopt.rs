@@ -79,7 +79,10 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
         (store.site(), store.tail().version)
     };
     let held = state.store.borrow_mut().vector()?;
-    state.db.exec("DELETE FROM main.__crsql_vector WHERE site & 0x40000000 = 0")?;
+    state
+        .db
+        .prepare("DELETE FROM main.__crsql_vector WHERE site & ?1 = 0")?
+        .execute(&[ValueRef::Integer(i64::from(crate::store::LOOSE))])?;
     // And they come at other positions than what stays of the same versions.
     let loose: Vec<_> = held
         .iter()

@@ -237,12 +237,7 @@ pub fn close_for_commit(state: &State) -> Result<()> {
         return Ok(());
     }
     // Our triggers write to a virtual table, which SQLite forbids while it commits; muted, they do nothing anyway.
-    let before = state.db.set_enable_trigger(false)?;
-    let flushed = flush(state);
-    if before {
-        state.db.set_enable_trigger(true)?;
-    }
-    flushed
+    state.db.without_triggers(|| flush(state))
 }
 
 /// A savepoint opened: of a statement, or of the user, in which single statements still write at once.

@@ -176,13 +176,7 @@ impl<'c> Apply<'c> {
 
     fn run(&mut self) -> Result<()> {
         let _mute = self.state.mute();
-        let quiet = self.wants_quiet()?;
-        let before = if quiet { self.state.db.set_enable_trigger(false)? } else { false };
-        let done = self.runs();
-        if before {
-            self.state.db.set_enable_trigger(true)?;
-        }
-        done
+        if self.wants_quiet()? { self.state.db.without_triggers(|| self.runs()) } else { self.runs() }
     }
 
     /// Whether triggers should be off altogether: for speed, or because the user has some.

@@ -1,6 +1,6 @@
 //! Builds changesets.
 
-use super::vector::version_vector;
+use super::vector::{loose, version_vector};
 use crate::catalog::{Shape, Table};
 use crate::changes::RowReader;
 use crate::park;
@@ -52,7 +52,10 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
     let held = version_vector(state)?;
-    let loose = loose(state)?;
+    let loose = match since {
+        Since::Position(0) | Since::Vector(_) => VersionVector::default(),
+        Since::Position(_) | Since::Newer(..) => loose(state)?,
+    };
     let everywhere;
     let since = match since {
         // Of a version that is new to the receiver, a part may lie further back.
@@ -105,19 +108,6 @@ fn is_new(held: &VersionVector, vector: &VersionVector, site: SiteId, lo: u64, h
     these.insert_range(site, lo, hi);
     let unknown = these.difference(vector);
     unknown.difference(held) != unknown
-}
-
-/// Versions of which not all lies at one apply position.
-fn loose(state: &State) -> Result<VersionVector> {
-    let mut store = state.store.borrow_mut();
-    let mut vector = VersionVector::default();
-    for (ordinal, ranges) in store.loose()? {
-        let site = store.sites.id(state.db, ordinal)?;
-        for (lo, hi) in ranges.iter() {
-            vector.insert_range(site, lo, hi);
-        }
-    }
-    Ok(vector)
 }
 
 struct Build<'a> {

@@ -212,12 +212,7 @@ fn hold_by(
         return hold_quietly(state, table, pk, incoming, merge);
     }
     // The schema's own triggers are for its users' writes; a merge brings what they did elsewhere.
-    let before = state.db.set_enable_trigger(false)?;
-    let held = hold_quietly(state, table, pk, incoming, merge);
-    if before {
-        state.db.set_enable_trigger(true)?;
-    }
-    held
+    state.db.without_triggers(|| hold_quietly(state, table, pk, incoming, merge))
 }
 
 fn hold_quietly(
@@ -259,12 +254,9 @@ pub fn settle(state: &State) -> Result<()> {
     }
     let held = std::mem::take(&mut state.held.borrow_mut().0);
     // Our triggers write to a virtual table, which SQLite forbids while it commits; muted, they do nothing anyway.
-    let before = state.db.set_enable_trigger(false)?;
-    let settled = held.into_iter().try_for_each(|((table, pk), row)| settle_row(state, table, &pk, &row));
-    if before {
-        state.db.set_enable_trigger(true)?;
-    }
-    settled
+    state.db.without_triggers(|| {
+        held.into_iter().try_for_each(|((table, pk), row)| settle_row(state, table, &pk, &row))
+    })
 }
 
 fn settle_row(state: &State, table: u32, pk: &[u8], row: &HeldRow) -> Result<()> {

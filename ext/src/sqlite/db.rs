@@ -210,6 +210,16 @@ impl Db {
         Ok(before)
     }
 
+    /// Runs `body` while no trigger fires, and leaves the switch as it was found, whatever comes of it.
+    pub fn without_triggers<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = self.set_enable_trigger(false)?;
+        let done = body();
+        if before {
+            self.set_enable_trigger(true)?;
+        }
+        done
+    }
+
     /// Triggers run on this connection.
     pub fn are_triggers_enabled(&self) -> Result<bool> {
         Ok(self.config_switch(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)? != 0)

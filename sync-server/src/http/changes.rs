@@ -11,9 +11,8 @@ use axum::response::{IntoResponse, Response};
 use crsql_core::changeset::{self, Changeset, MAGIC, Order};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
-use crsql_protocol::message::{Ack, Batch, CODEC_PLAIN, Cursor, Frame, Message, Push};
+use crsql_protocol::message::{Ack, Batch, Cursor, Frame, Message, Push};
 use crsql_protocol::session::Tail;
-use crsql_protocol::wire::{Blob, Chain};
 use crsql_protocol::{Code, Fault, codec};
 use serde::Deserialize;
 use serde_json::json;
@@ -166,16 +165,7 @@ fn as_push(body: &[u8]) -> Result<Push, Fault> {
     let claims = changeset.claims().clone();
     let site = changeset.sites().first().copied().unwrap_or_default();
     let pieces = changeset::split(body, PIECE_BYTES, Order::AsGiven, &VersionVector::default());
-    let frames = pieces.map_err(no_changeset)?.into_iter().map(|piece| Frame {
-        site,
-        site_version: 0,
-        seq_lo: 0,
-        seq_hi: 0,
-        last_seq: 0,
-        chain: Chain::default(),
-        codec: CODEC_PLAIN,
-        body: Blob(piece.bytes),
-    });
+    let frames = pieces.map_err(no_changeset)?.into_iter().map(|piece| Frame::delta(site, piece.bytes));
     Ok(Push { id: 1, frames: frames.collect(), claims, chains: Vec::new(), more: false })
 }
 

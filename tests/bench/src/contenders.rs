@@ -44,7 +44,7 @@ impl Contender {
     }
 
     /// The size of its library file in bytes, where it has one.
-    pub fn library_bytes(&self) -> Option<u64> {
+    pub fn file_bytes(&self) -> Option<u64> {
         match &self.kind {
             Kind::Loaded(path) | Kind::Peer(path, _) => Some(std::fs::metadata(path).ok()?.len()),
             _ => None,

@@ -25,7 +25,7 @@ pub fn document(setting: &Setting, contenders: &[Contender], outcomes: &[Outcome
     let contenders_text: Vec<String> = contenders
         .iter()
         .map(|contender| {
-            let bytes = contender.library_bytes().map_or("null".to_string(), |bytes| bytes.to_string());
+            let bytes = contender.file_bytes().map_or("null".to_string(), |bytes| bytes.to_string());
             format!("    {{\"name\": {}, \"library_bytes\": {bytes}}}", quote(&contender.name))
         })
         .collect();

@@ -185,7 +185,7 @@ fn missing(outcomes: &[Outcome], contenders: &[Contender]) -> String {
 
 fn libraries(contenders: &[Contender]) -> String {
     let line = |contender: &Contender| {
-        let bytes = contender.library_bytes()?;
+        let bytes = contender.file_bytes()?;
         let verdict = match contender.is_ours() {
             true if bytes <= bars::LIBRARY_BYTES => format!(" ✓ (≤ {})", thousands(bars::LIBRARY_BYTES)),
             true => format!(" ✗ (≤ {})", thousands(bars::LIBRARY_BYTES)),

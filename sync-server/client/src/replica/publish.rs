@@ -134,17 +134,7 @@ fn chunks(site: SiteId, head: Head, pieces: Vec<Piece>) -> Vec<Frame> {
 
 /// Pieces of many versions as frames of a delta.
 pub fn deltas(site: SiteId, pieces: Vec<Piece>) -> Vec<Frame> {
-    let frame = |piece: Piece| Frame {
-        site,
-        site_version: 0,
-        seq_lo: 0,
-        seq_hi: 0,
-        last_seq: 0,
-        chain: Chain::default(),
-        codec: CODEC_PLAIN,
-        body: Blob(piece.bytes),
-    };
-    pieces.into_iter().map(frame).collect()
+    pieces.into_iter().map(|piece| Frame::delta(site, piece.bytes)).collect()
 }
 
 /// A link of a site's history.

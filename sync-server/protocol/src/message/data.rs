@@ -38,6 +38,20 @@ record! {
 }
 
 impl Frame {
+    /// A delta: a changeset, not compressed, of many versions, as `site` knows them.
+    pub fn delta(site: SiteId, body: Vec<u8>) -> Frame {
+        Frame {
+            site,
+            site_version: 0,
+            seq_lo: 0,
+            seq_hi: 0,
+            last_seq: 0,
+            chain: Chain::default(),
+            codec: CODEC_PLAIN,
+            body: Blob(body),
+        }
+    }
+
     /// Whether it covers many versions, named by the claims beside it.
     pub fn is_delta(&self) -> bool {
         self.site_version == 0
