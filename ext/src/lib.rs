@@ -27,6 +27,7 @@ mod json;
 #[allow(unsafe_code)]
 mod loader;
 mod merge;
+mod options;
 mod order;
 mod park;
 mod peers;
