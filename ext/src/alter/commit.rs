@@ -64,8 +64,11 @@ fn alter(state: &State, name: &str) -> Result<()> {
     if known.is_rebuilt {
         reconcile::rebuilt(state, &table, &keys)?;
     }
-    let added: Vec<u32> =
-        table.columns.iter().map(|c| c.id).filter(|id| known.columns.iter().all(|(k, _)| k != id)).collect();
+    let added: Vec<u32> = table.columns[..table.registers]
+        .iter()
+        .map(|c| c.id)
+        .filter(|id| known.columns.iter().all(|(k, _)| k != id))
+        .collect();
     reconcile::new_columns(state, &table, &added)?;
     state.db.exec(&format!("DROP TABLE IF EXISTS main.{}", Ident(&keys)))?;
     crate::park::retry(state)

@@ -9,6 +9,7 @@ use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Key, LOOSE, ROW, Run};
+use crate::typed::TypedCell;
 use crsql_core::changeset::{Changeset, Limits, Reader, RowKey, RunHeader};
 use crsql_core::ids::SiteId;
 use crsql_core::merge::Stamp;
@@ -276,7 +277,7 @@ impl<'c> Apply<'c> {
                 self.report.ignored += rows * merge::changes_in(&run.clock);
                 return Ok(());
             }
-            if header.cl % 2 == 1 && self.is_free(&table, first, last)? {
+            if header.cl % 2 == 1 && translated.is_shown(&table) && self.is_free(&table, first, last)? {
                 return self.fill(reader, &table, &translated, run);
             }
         }
@@ -330,9 +331,9 @@ impl<'c> Apply<'c> {
                         self.state.record_merge(table.id, true, run.slice(from, done - from));
                     }
                     let row = run.clock_at(rowid.abs_diff(first));
-                    let values = order.by_column();
+                    let (values, cells) = (order.by_column(), order.typed_cells());
                     let key = [ValueRef::Integer(rowid)];
-                    let incoming = Incoming { key: &key, clock: row, values: &values };
+                    let incoming = Incoming { key: &key, clock: row, values: &values, cells: &cells };
                     self.park_row(table, &incoming, &error.to_string())?;
                     done += 1;
                     refused += 1;
@@ -384,8 +385,8 @@ impl<'c> Apply<'c> {
                 continue;
             }
             // Even a row of nothing but unknown columns begins its incarnation.
-            let values = order.by_column();
-            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values };
+            let (values, cells) = (order.by_column(), order.typed_cells());
+            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values, cells: &cells };
             self.merge(table, &incoming, &mut walk)?;
             if translated.has_unknown {
                 self.park_unknown(header, table, translated, &order, &key, row)?;
@@ -398,6 +399,7 @@ impl<'c> Apply<'c> {
 
     fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<()> {
         let is_candidate = self.expects_new
+            && table.typed.is_empty()
             && incoming.clock.cl == 1
             && matches!(table.shape, Shape::Rowid(_))
             && incoming.clock.group_of(ROW).is_none()
@@ -449,7 +451,7 @@ impl<'c> Apply<'c> {
         for (target, value) in translated.targets.iter().zip(&order.values) {
             let Target::Unknown(group, bit) = target else { continue };
             let name = &self.changeset.tables()[header.table as usize].columns[*bit as usize - 1];
-            let reason = format!("table {:?} has no replicated column {name:?} here", table.name);
+            let reason = park::unknown_column(table, name);
             self.park(header, *group, *bit, name, &pk, value.to_owned_value(), row, &table.name, &reason)?;
         }
         Ok(())
@@ -537,10 +539,12 @@ impl<'c> Apply<'c> {
 struct Order<'c> {
     /// As they come.
     values: Vec<ValueRef<'c>>,
-    /// (column id, index into `values`), by id.
+    /// (column id, index into `values`), by id: what an INSERT takes.
     by_id: Vec<(u32, usize)>,
     /// The ids.
     columns: Columns,
+    /// Cells of columns that have a type, with their index into `values`.
+    cells: Vec<(TypedCell<'static>, usize)>,
     buffer: Vec<ValueRef<'c>>,
 }
 
@@ -550,13 +554,19 @@ impl<'c> Order<'c> {
             .iter()
             .enumerate()
             .filter_map(|(at, target)| match target {
-                Target::Column(id) => Some((*id, at)),
+                Target::Column(id) | Target::Cell(id, ..) => Some((*id, at)),
                 Target::Unknown(..) => None,
             })
             .collect();
+        let cells = targets.iter().enumerate().filter_map(|(at, target)| match target {
+            Target::Cell(slot, site, kind) => {
+                Some((TypedCell { slot: *slot, site: *site, kind: *kind, value: ValueRef::Null }, at))
+            }
+            _ => None,
+        });
         by_id.sort_unstable();
         let columns = by_id.iter().map(|(id, _)| *id).collect();
-        Order { values: Vec::new(), by_id, columns, buffer: Vec::new() }
+        Order { values: Vec::new(), by_id, columns, cells: cells.collect(), buffer: Vec::new() }
     }
 
     /// Fills the parameters of an INSERT: the key, then the values.
@@ -567,7 +577,13 @@ impl<'c> Order<'c> {
     }
 
     fn by_column(&self) -> Vec<(u32, ValueRef<'c>)> {
-        self.by_id.iter().map(|(id, at)| (*id, self.values[*at])).collect()
+        let is_register = |at: usize| self.cells.iter().all(|(_, cell)| *cell != at);
+        let registers = self.by_id.iter().filter(|(_, at)| is_register(*at));
+        registers.map(|(id, at)| (*id, self.values[*at])).collect()
+    }
+
+    fn typed_cells(&self) -> Vec<TypedCell<'c>> {
+        self.cells.iter().map(|(cell, at)| TypedCell { value: self.values[*at], ..*cell }).collect()
     }
 }
 

@@ -4,6 +4,7 @@ use crate::catalog::Table;
 use crate::store::clock::Step;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::changeset::RunHeader;
+use crsql_core::column::ColumnType;
 use crsql_core::merge::{Clocks, Refusal, validate, validate_row};
 use smallvec::SmallVec;
 
@@ -12,6 +13,8 @@ use smallvec::SmallVec;
 pub enum Target {
     /// A column of the table.
     Column(u32),
+    /// A cell of a column that has a type: slot, author's ordinal, type.
+    Cell(u32, u32, ColumnType),
     /// A column that is unknown here: (group, bit).
     Unknown(usize, u32),
 }
@@ -28,19 +31,37 @@ pub struct Translated {
     pub has_unknown: bool,
 }
 
+impl Translated {
+    /// Whether the base table shows every value as it comes: of no column with a type there is more than one cell.
+    pub fn is_shown(&self, table: &Table) -> bool {
+        table.typed.iter().all(|typed| {
+            let is_of_it = |target: &&Target| match target {
+                Target::Column(id) | Target::Cell(id, ..) => *id == typed.register || *id == typed.slot,
+                Target::Unknown(..) => false,
+            };
+            self.targets.iter().filter(is_of_it).count() < 2
+        })
+    }
+}
+
 /// Translates a run for `table`, whose changeset columns have these names.
 pub fn translate(header: &RunHeader, names: &[String], table: &Table, sites: &[u32]) -> Translated {
     let mut groups = SmallVec::new();
     let mut steps = SmallVec::new();
     let mut targets = Vec::new();
     let mut has_unknown = false;
+    let target = |id: u32, site: u32| match table.column(id).map(|column| column.kind) {
+        None | Some(ColumnType::Register) => Target::Column(id),
+        Some(kind) => Target::Cell(id, site, kind),
+    };
     let id_of = |bit: u32| match bit.checked_sub(1) {
         None => Some(ROW),
-        Some(index) => names.get(index as usize).and_then(|name| table.column_named(name)).map(|c| c.id),
+        Some(index) => names.get(index as usize).and_then(|name| table.column_of_cell(name)).map(|c| c.id),
     };
     for (at, group) in header.groups.iter().enumerate() {
         for bit in group.columns.iter().filter(|bit| **bit > 0) {
-            targets.push(id_of(*bit).map_or(Target::Unknown(at, *bit), Target::Column));
+            let site = sites[group.site as usize];
+            targets.push(id_of(*bit).map_or(Target::Unknown(at, *bit), |id| target(id, site)));
         }
         let ids: Vec<Option<u32>> = group.columns.iter().map(|bit| id_of(*bit)).collect();
         let ranks: Vec<Option<u32>> =

@@ -4,6 +4,7 @@ use super::twin::{core_value, sql_value};
 use crate::Rng;
 use crate::site::Site;
 use crate::value::SqlValue;
+use crsql_core::column::ColumnType;
 use crsql_core::key::{Affinity, Collation, KeyColumn};
 use crsql_core::replica::{Replica, TableSchema, Transaction, WriteError};
 use crsql_core::value::Value;
@@ -22,7 +23,7 @@ pub struct HistoryTable {
 
 /// The tables; the last one and the column `z` of the first come late to old replicas. Columns have no affinity,
 /// because the model converts nothing.
-pub const TABLES: [HistoryTable; 5] = [
+pub const TABLES: [HistoryTable; 8] = [
     HistoryTable {
         name: "t",
         ddl: "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y DEFAULT 'dy'); CRR t",
@@ -48,6 +49,28 @@ pub const TABLES: [HistoryTable; 5] = [
         columns: &[],
     },
     HistoryTable {
+        name: "score",
+        ddl: r#"CREATE TABLE score (id INTEGER PRIMARY KEY NOT NULL, x, best, least DEFAULT 5,
+                 hits NOT NULL DEFAULT 0, late NOT NULL DEFAULT 0);
+                SELECT crsql_as_crr('score', '{"columns":{"best":"max","least":"min","hits":"counter"}}')"#,
+        key: &["id"],
+        columns: &["x", "best", "least", "hits", "late"],
+    },
+    HistoryTable {
+        name: "tally",
+        ddl: r#"CREATE TABLE tally (word TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, n NOT NULL DEFAULT 0, m NOT NULL DEFAULT 0);
+                SELECT crsql_as_crr('tally', '{"columns":{"n":"counter","m":"counter"}}')"#,
+        key: &["word"],
+        columns: &["n", "m"],
+    },
+    HistoryTable {
+        name: "duel",
+        ddl: r#"CREATE TABLE duel (a INT NOT NULL, b TEXT NOT NULL, top, n NOT NULL DEFAULT 0, PRIMARY KEY (b, a)) WITHOUT ROWID;
+                SELECT crsql_as_crr('duel', '{"columns":{"top":"max","n":"counter"}}')"#,
+        key: &["b", "a"],
+        columns: &["top", "n"],
+    },
+    HistoryTable {
         name: "late",
         ddl: "CREATE TABLE late (id BLOB PRIMARY KEY NOT NULL, v, w DEFAULT 1.5); CRR late",
         key: &["id"],
@@ -65,6 +88,18 @@ pub fn schema_of(table: &HistoryTable) -> TableSchema {
             .column("v", Value::Integer(0))
             .column("w", Value::Null),
         "u" => TableSchema::new("u", [column(Affinity::Blob, Collation::Binary)]).column("v", Value::Null),
+        "score" => TableSchema::new("score", [integer])
+            .column("x", Value::Null)
+            .typed("best", ColumnType::Max, Value::Null)
+            .typed("least", ColumnType::Min, Value::Integer(5))
+            .typed("hits", ColumnType::Counter, Value::Integer(0))
+            .column("late", Value::Integer(0)),
+        "tally" => TableSchema::new("tally", [column(Affinity::Text, Collation::NoCase)])
+            .typed("n", ColumnType::Counter, Value::Integer(0))
+            .typed("m", ColumnType::Counter, Value::Integer(0)),
+        "duel" => TableSchema::new("duel", [column(Affinity::Text, Collation::Binary), integer])
+            .typed("top", ColumnType::Max, Value::Null)
+            .typed("n", ColumnType::Counter, Value::Integer(0)),
         "tag" => TableSchema::new("tag", [column(Affinity::Text, Collation::Rtrim)]),
         _ => TableSchema::new("late", [column(Affinity::Blob, Collation::Binary)])
             .column("v", Value::Null)
@@ -107,7 +142,7 @@ impl Statement {
         let mut sets: Sets = Vec::new();
         for column in present {
             if rng.one_in(2) {
-                sets.push((column, value(rng)));
+                sets.push((column, if is_number(table.name, column) { number(rng) } else { value(rng) }));
             }
         }
         let verb = match rng.below(12) {
@@ -116,7 +151,7 @@ impl Statement {
             5 | 6 => Verb::Delete,
             7 => Verb::MoveTo(key(table.name, rng)),
             8 => Verb::MoveOver(key(table.name, rng)),
-            9 if table.name == "t" && !sets.is_empty() => Verb::UpdateFrom,
+            9 if matches!(table.name, "t" | "score") && !sets.is_empty() => Verb::UpdateFrom,
             _ if sets.is_empty() => Verb::Insert,
             _ => Verb::Update,
         };
@@ -215,6 +250,9 @@ fn key(table: &str, rng: &mut Rng) -> Vec<SqlValue> {
     let real = |value: f64| SqlValue::Real(value.to_bits());
     match table {
         "t" => vec![rng.between(-2, 9).into()],
+        "score" => vec![rng.between(0, 4).into()],
+        "tally" => vec![word(rng, &["a", "A", "b"])],
+        "duel" => vec![word(rng, &["a", "b"]), rng.between(0, 1).into()],
         "k" => vec![rng.between(0, 2).into(), word(rng, &["a", "A", "b", "B", "é", "Ab", "aB"])],
         "u" => {
             let keys = [
@@ -248,6 +286,24 @@ fn value(rng: &mut Rng) -> SqlValue {
         4 => SqlValue::Integer(rng.bits() as i64),
         5 => SqlValue::text(&"long ".repeat(rng.below(30))),
         _ => SqlValue::Integer(rng.below(6) as i64),
+    }
+}
+
+/// Whether a column is a counter, or will be.
+fn is_number(table: &str, column: &str) -> bool {
+    match table {
+        "score" => matches!(column, "hits" | "late"),
+        "tally" => true,
+        "duel" => column == "n",
+        _ => false,
+    }
+}
+
+fn number(rng: &mut Rng) -> SqlValue {
+    match rng.below(12) {
+        0 => SqlValue::Integer(rng.bits() as i64),
+        1 => SqlValue::Real((rng.below(40) as f64 / 10.0).to_bits()),
+        _ => SqlValue::Integer(rng.between(-5, 20)),
     }
 }
 

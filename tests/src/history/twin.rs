@@ -5,6 +5,7 @@ use crate::site::Site;
 use crate::value::SqlValue;
 use crate::{Rng, exchange::ChangeRow};
 use crsql_core::change::{Change, Fact, ROW_CID};
+use crsql_core::column::ColumnType;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::{Stamp, TieBreak};
 use crsql_core::replica::Replica;
@@ -32,7 +33,8 @@ impl Twin {
         let (site, id) = with_chosen_id(site, rng);
         let mut twin =
             Twin { site, model: Replica::new(id, TieBreak::Site), complete: !old, path, backup: None };
-        for table in &TABLES[..4] {
+        let (_, early) = TABLES.split_last().expect("there are tables");
+        for table in early {
             twin.site.exec(table.ddl);
             twin.model.create_table(schema_of(table)).expect("a new table");
         }
@@ -127,10 +129,10 @@ impl Twin {
 
     /// Gives an old replica one of the things it lacks.
     pub fn upgrade(&mut self, rng: &mut Rng) {
-        if rng.one_in(2) {
-            self.add_late_table();
-        } else {
-            self.add_late_column(rng.one_in(2));
+        match rng.below(3) {
+            0 => self.add_late_table(),
+            1 => self.add_late_column(rng.one_in(2)),
+            _ => self.declare_late_type(),
         }
     }
 
@@ -138,10 +140,16 @@ impl Twin {
     pub fn upgrade_fully(&mut self) {
         self.add_late_column(false);
         self.add_late_table();
+        self.declare_late_type();
+    }
+
+    fn declare_late_type(&mut self) {
+        self.site.exec(r#"SELECT crsql_as_crr('score', '{"columns":{"late":"counter"}}')"#);
+        self.model.declare("score", "late", ColumnType::Counter).expect("a known column");
     }
 
     fn add_late_table(&mut self) {
-        let late = &TABLES[4];
+        let late = TABLES.last().expect("there are tables");
         if self.model.schema(late.name).is_none() {
             self.site.exec(late.ddl);
             self.model.create_table(schema_of(late)).expect("a new table");

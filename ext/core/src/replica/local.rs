@@ -75,7 +75,7 @@ impl Transaction<'_> {
             return Ok(false);
         }
         let mut row = old.clone();
-        for column in &schema.columns {
+        for column in in_seq_order(&schema) {
             let Some(&value) = set.get(column.name.as_str()) else { continue };
             let shown = row.shown(column);
             if !is_write(column.kind, shown.as_ref(), value.as_ref()) {
@@ -180,7 +180,7 @@ impl Transaction<'_> {
             let spelling = identity.spelling_at(cl).to_vec();
             row.existence = Some(Existence { stamp: self.pending_stamp(), spelling, at });
         }
-        let values = schema.columns.iter().map(|column| {
+        let values = in_seq_order(&schema).map(|column| {
             let set = set.get(column.name.as_str()).map(|value| (*value).clone());
             (self.cell_name(column), set.unwrap_or_else(|| carried.shown(column)))
         });
@@ -227,6 +227,15 @@ impl Transaction<'_> {
     fn spelling(&self, table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         self.replica().tables[table].spelling(key, row)
     }
+}
+
+/// The columns in the order in which a statement's writes of them are numbered: registers, columns of which a row has
+/// one cell, columns of which every site has one.
+fn in_seq_order(schema: &TableSchema) -> impl Iterator<Item = &Column> {
+    let rank = |kind: ColumnType| (kind != ColumnType::Register, kind.is_parted());
+    let mut columns: Vec<&Column> = schema.columns.iter().collect();
+    columns.sort_by_key(|column| rank(column.kind));
+    columns.into_iter()
 }
 
 fn next_cl(cl: u64, write: LocalWrite) -> Result<u64> {
