@@ -1,6 +1,6 @@
 //! Columns of types other than register: what SQL does to them, and what replicas make of it together.
 
-use crsql_tests::{Site, assert_converged, site, sites, sync};
+use crsql_tests::{Site, TempDir, assert_converged, site, sites, sync};
 
 const HITS: &str = r#"CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, name TEXT);
     SELECT crsql_as_crr('t', '{"columns":{"n":"counter"}}')"#;
@@ -366,4 +366,30 @@ fn the_doctor_sees_values_that_do_not_fit() {
     let swapped = "UPDATE __crsql_typed SET data = x'00' || substr(data, 2, 3) || substr(data, 2, 1) || x'0907' WHERE key = 1";
     assert_ne!(problems(swapped), "[]");
     assert_eq!(a.text("SELECT crsql_doctor()"), "[]");
+}
+
+#[test]
+fn a_fork_gives_up_the_parts_that_it_cannot_divide_and_nothing_is_counted_twice() {
+    let dir = TempDir::new();
+    let [b, peer] = sites(HITS);
+    let a = Site::open(dir.join("a.db"));
+    a.exec(HITS);
+    a.exec("INSERT INTO t VALUES (1, 40, 'x'), (2, 7, 'untouched'); UPDATE t SET n = n + 5 WHERE id = 1");
+    sync(&a, &b);
+    b.exec("UPDATE t SET n = n + 1000");
+    sync(&a, &b);
+    let keep = a.int("SELECT max(site_version) FROM crsql_peers WHERE site_id = crsql_site_id()");
+    a.exec(&format!("VACUUM INTO '{}'", dir.join("fork.db").display()));
+    let fork = Site::open(dir.join("fork.db"));
+    a.exec("UPDATE t SET n = n + 5 WHERE id = 1");
+    fork.exec(
+        "UPDATE t SET n = n + 1; INSERT INTO t VALUES (3, 3, 'new'); UPDATE t SET name = 'fork' WHERE id = 2",
+    );
+    fork.exec(&format!("SELECT crsql_new_site({keep})"));
+    assert_eq!(fork.text("SELECT crsql_doctor()"), "[]");
+    for (from, to) in [(&a, &b), (&b, &fork), (&fork, &peer), (&peer, &a), (&a, &b), (&b, &fork)] {
+        to.apply(&from.changeset_for(&to.version_vector()));
+    }
+    sync_all(&[&a, &b, &fork, &peer]);
+    assert_eq!(peer.rows("SELECT id, n, name FROM t"), ["1|1050|'x'", "2|1007|'fork'", "3|3|'new'"]);
 }

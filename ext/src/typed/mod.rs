@@ -12,10 +12,12 @@
 
 mod capture;
 mod declare;
+mod fork;
 mod merge;
 
 pub use capture::{capture, capture_insert, drop_row, is_stored_as, record};
 pub use declare::declare;
+pub use fork::drop_parts;
 pub use merge::{TypedCell, assign_new, assign_winners, beats, facts_of, store_new};
 
 use crate::catalog::{Shape, Table, Typed};
