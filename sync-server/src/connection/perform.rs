@@ -14,7 +14,7 @@ use crsql_protocol::{Code, Fault, Input, Output};
 use super::reply::Reply;
 use super::{Connection, Member};
 use crate::auth::Permission;
-use crate::room::{Author, Cuts, unavailable};
+use crate::room::{Author, Cuts, Sought, unavailable};
 
 /// Pushes up to this many bytes are looked through where they arrive; longer ones on another thread.
 const INLINE_BYTES: usize = 32 << 10;
@@ -122,8 +122,18 @@ impl Connection {
             Read::Versions { needs, bytes } => {
                 let progress = member.progress.take();
                 self.context.readers.run(move || {
-                    let answer = room.versions(&needs, bytes, zstd, progress);
-                    replies.send(Reply::Versions(answer.map_err(unavailable))).ok();
+                    let answer = match room.versions(&needs, bytes, zstd, progress) {
+                        Ok(Sought::Answer(answer)) => Ok(answer),
+                        Ok(Sought::Trimmed) => {
+                            let of = room.clone();
+                            return room.store.run(move |_| {
+                                let answer = of.fill(&needs, bytes, zstd).map_err(unavailable);
+                                replies.send(Reply::Versions(answer)).ok();
+                            });
+                        }
+                        Err(error) => Err(unavailable(error)),
+                    };
+                    replies.send(Reply::Versions(answer)).ok();
                 });
             }
             Read::Rows { .. } => {

@@ -39,7 +39,7 @@ impl Room {
                 site: Default::default(),
                 permissions: grant.bits(),
                 head: crsql_protocol::message::Cursor { epoch: self.epoch, pos: state.pos },
-                floor_pos: self.floor,
+                floor_pos: self.floor(),
                 your_head: ledger.head(site),
                 your_common: common.unwrap_or_default(),
                 ancestry: ledger.ancestry(site, head, known.map(|known| known.chain)),

@@ -24,6 +24,8 @@ pub struct State {
     pub pos: u64,
     /// Bytes of all entries.
     pub bytes: u64,
+    /// Bytes of the database, once the journal is trimmed: until then it has nothing that the journal has not.
+    pub stored: u64,
     /// Appends on their way.
     pub pending: usize,
     /// An append failed: the memory is ahead of the journal and must be read again.
@@ -100,6 +102,7 @@ impl State {
             ledger,
             pos: opened.head.pos,
             bytes: opened.bytes,
+            stored: 0,
             pending: 0,
             failed: false,
             rate: Rate::new(room.room_bytes_per_second.0),
@@ -272,7 +275,8 @@ impl State {
     }
 
     fn room_for(&self, bytes: u64) -> Result<(), Code> {
-        if self.bytes_max > 0 && self.bytes.saturating_add(bytes) > self.bytes_max {
+        if self.bytes_max > 0 && self.bytes.saturating_add(self.stored).saturating_add(bytes) > self.bytes_max
+        {
             return Err(Code::QUOTA);
         }
         Ok(())
