@@ -153,6 +153,8 @@ metrics! {
     counter materialise_failures,
     /// Snapshots made
     counter snapshots,
+    /// Frames with facts of rows that clients found to differ
+    counter repairs,
     /// Incomplete transactions given up
     counter given_up,
     /// HTTP requests

@@ -247,3 +247,51 @@ async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
     drop(running);
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::new(dir.path(), "a.db");
+    app.exec(
+        "INSERT INTO todo WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         SELECT i, 't' || i FROM n",
+    );
+    let first = relay(dir.path()).await;
+    let client = Client::open(&app.path, to(first.address())).await.unwrap();
+    client.synced().await.unwrap();
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable && compared[0].differing.is_empty());
+    client.close().await;
+    first.stop().await;
+    // Faults: facts that no version stands for, one on each side.
+    let fault = |id: u32| {
+        format!(
+            "INSERT INTO crsql_changes (\"table\", pk, cid, val, col_version, db_version, site_id, cl, seq)
+             VALUES ('todo', crsql_pack_columns({id}), 'title', 'wrong', 7, 1, crsql_site_id(), 1, 0)"
+        )
+    };
+    let rooms = std::fs::read_dir(dir.path().join("data/rooms")).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(rooms).unwrap().map(|file| file.unwrap().path());
+    let room = files.into_iter().find(|file| file.extension().is_some_and(|is| is == "db")).unwrap();
+    let conn = rusqlite::Connection::open(&room).unwrap();
+    crsql::register(&conn).unwrap();
+    conn.execute_batch(&fault(7)).unwrap();
+    let digest = |conn: &rusqlite::Connection| -> String {
+        conn.query_row("SELECT crsql_digest()", [], |row| row.get(0)).unwrap()
+    };
+    let second = relay(dir.path()).await;
+    let client = Client::open(&app.path, to(second.address())).await.unwrap();
+    client.synced().await.unwrap();
+    app.exec(&fault(1234));
+    assert_ne!(digest(&conn), app.digest());
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable, "{compared:?}");
+    assert_eq!(compared[0].differing.len(), 2);
+    until("both are equal", || digest(&conn) == app.digest()).await;
+    assert_eq!(app.text("SELECT title FROM todo WHERE id = 7"), "wrong");
+    assert!(second.metrics().repairs.get() > 0);
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable && compared[0].differing.is_empty());
+    client.close().await;
+    second.stop().await;
+}

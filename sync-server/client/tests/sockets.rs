@@ -6,10 +6,9 @@ mod app;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use app::{App, until, until_equal};
+use app::{App, DEADLINE, until, until_equal};
 use crsql_client::node::Event;
 use crsql_client::sync::{Address, Client, Config, Listen, Phase, Target};
-use rusqlite::Connection;
 
 fn open(app: &App, config: Config) -> impl Future<Output = Client> {
     let path = app.path.clone();

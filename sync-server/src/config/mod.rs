@@ -112,7 +112,7 @@ settings! {
     room_idle: Span = "1m",
     /// Room databases kept open
     open_rooms: usize = "1000",
-    /// Journal bytes of a room from which on a newcomer gets a snapshot
+    /// Bytes of a room, of its journal or its database, from which on a newcomer gets a snapshot
     snapshot_min: Size = "8MiB",
     /// Which part of a room, in percent, somebody must lack to get a snapshot
     snapshot_share: u64 = "30",

@@ -202,6 +202,30 @@ impl Room {
         self.context.journal.append(Append { room: self.key, after, items, holdings, settled, origin, done });
     }
 
+    /// Merges the facts of rows that differ at a client into the room's database, if its author may write them. What
+    /// it may not is left out without harm: whoever may will find the same difference.
+    pub fn repair(
+        self: &Arc<Self>,
+        push: Checked,
+        author: &mut Author<'_>,
+        reply: impl FnOnce(Result<Ack, Fault>) + Send + 'static,
+    ) {
+        let judged = self.lock().judge_repair(&push, author);
+        let ack = Ack { id: push.id, pos: 0, held: VersionVector::default(), rejected: Vec::new() };
+        if let Err(code) = judged {
+            self.context.metrics.reject(code);
+            return reply(Ok(ack));
+        }
+        self.context.metrics.repairs.add(push.deltas.len() as u64);
+        let name = self.name.clone();
+        self.store.run(move |store| {
+            if let Err(error) = store.merge(&push.deltas) {
+                tracing::error!(room = name, %error, "rows cannot be put right");
+            }
+            reply(Ok(ack));
+        });
+    }
+
     /// Versions of a push that are held already and are not the last of their sites: only the journal knows their
     /// chains.
     pub fn older(&self, push: &Checked) -> Vec<(SiteId, u64)> {

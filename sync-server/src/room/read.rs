@@ -2,7 +2,7 @@
 
 use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::holdings::Needs;
-use crsql_protocol::message::Frame;
+use crsql_protocol::message::{DigestRange, Frame};
 use crsql_protocol::session::{Parcel, Tail};
 
 use super::{Room, check, recent};
@@ -117,6 +117,11 @@ impl Room {
         parcel.more |= !open.partial.is_empty();
         let progress = (!fill.is_over()).then_some(Progress::Fill(fill));
         Ok(Answer { parcel, progress })
+    }
+
+    /// Facts of the rows in some ranges, as deltas without claims.
+    pub fn rows(&self, ranges: &[DigestRange], bytes: u64) -> Result<Parcel, JournalError> {
+        self.store.rows(ranges, bytes).map_err(|error| self.failed_reading(&error))
     }
 
     fn failed_reading(&self, error: &dyn std::fmt::Display) -> JournalError {
