@@ -198,9 +198,17 @@ impl Store {
         self.spilled = spilled;
     }
 
-    /// The schema changed: our tables may have come or gone.
+    /// The schema changed: our tables may have come or gone, or others may have taken their place.
     pub fn recheck_schema(&mut self) {
-        self.has_schema = None;
+        match self.spilled {
+            None => {
+                let raised = self.raised;
+                self.forget();
+                self.raised = raised;
+            }
+            // A part of the open transaction is ours; nobody else can have written.
+            Some(_) => self.has_schema = None,
+        }
     }
 
     /// True when a part of the open transaction is stored already.
@@ -545,6 +553,21 @@ impl Store {
         let tail = self.tail();
         self.site = ordinal;
         self.set_state(Tail { version: 0, generation: tail.generation + 1, ..tail })
+    }
+
+    /// Versions of this site that were held as somebody else's are our own now: all of them up to the last, but for the
+    /// holes between them.
+    pub fn own(&mut self, held: Option<&RangeSet>) -> Result<()> {
+        let Some(last) = held.and_then(RangeSet::max) else { return Ok(()) };
+        let missing = held.map(|held| RangeSet::of(1, last).difference(held)).unwrap_or_default();
+        let missing: Vec<Completed> =
+            missing.iter().map(|(lo, hi)| (self.site | sites::MISSING, lo, hi)).collect();
+        self.db
+            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
+            .execute(&[ValueRef::Integer(i64::from(self.site))])?;
+        self.sites.complete(self.db, &missing)?;
+        let tail = self.tail();
+        self.set_state(Tail { version: last, ..tail })
     }
 
     /// Sets the counters of an empty log.

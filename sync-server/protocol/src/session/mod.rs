@@ -124,6 +124,11 @@ impl Session {
         std::mem::take(&mut self.link.out)
     }
 
+    /// Whether both sides have a feature; see [`features`].
+    pub fn has(&self, feature: u64) -> bool {
+        self.link.has(feature)
+    }
+
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
         self.link.closed
