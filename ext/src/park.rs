@@ -8,7 +8,7 @@ use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::ids::SiteId;
 use crsql_core::limits::COL_VERSION_MAX;
-use crsql_core::merge::{CellClock, Stamp, cell_wins, row_stamp_wins};
+use crsql_core::merge::{CellClock, Stamp, TieBreak, cell_wins_by_value, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
 
@@ -85,7 +85,11 @@ fn is_stale(state: &State, change: &Loose) -> Result<bool> {
     let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
     let stamp = Stamp { site, version: group.version, seq: group.seq_of(slot) };
     let known = Loose { col_version: group.col_version, stamp, ..change.clone() };
-    Ok(!beats(change, &known))
+    if state.tie_break()? == TieBreak::Value && change.col_version == known.col_version {
+        // The value of the base row decides, which merging reads when the change is tried again.
+        return Ok(change.stamp == known.stamp);
+    }
+    Ok(!beats(change, &known, TieBreak::Site))
 }
 
 /// Parks a change, unless one that beats it is known already; false then.
@@ -113,7 +117,8 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
         .db
         .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3"))?
         .query_row(&[name, pk, ValueRef::Text(cid.as_bytes())], read)?;
-    if known.is_some_and(|known| !beats(change, &known)) {
+    let tie_break = state.tie_break()?;
+    if known.is_some_and(|known| !beats(change, &known, tie_break)) {
         return Ok(false);
     }
     let rowid = state.db.last_insert_rowid();
@@ -144,12 +149,13 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     Ok(true)
 }
 
-fn beats(change: &Loose, known: &Loose) -> bool {
+fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
     if change.is_row() {
         return row_stamp_wins(Some(&known.stamp), &change.stamp);
     }
     let clock = |c: &Loose| CellClock { col_version: c.col_version, stamp: c.stamp };
-    cell_wins(Some(&clock(known)), &clock(change))
+    let (known_clock, clock) = (clock(known), clock(change));
+    cell_wins_by_value(Some((&known_clock, known.value.as_ref())), (&clock, change.value.as_ref()), tie_break)
 }
 
 /// Parks all changes of a row; tells how many were not known already.
