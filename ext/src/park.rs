@@ -7,10 +7,12 @@ use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::ids::SiteId;
+use crsql_core::key::canonical_packed_key;
 use crsql_core::limits::COL_VERSION_MAX;
 use crsql_core::merge::{CellClock, Stamp, TieBreak, cell_wins_by_value, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +49,7 @@ pub const SENTINEL: &str = "-1";
 
 /// A column's name as `cid` spells it. A column called `-1` would pass for the row's existence, so it is quoted;
 /// and so is one that is called like that.
-pub fn cid_of(name: &str) -> std::borrow::Cow<'_, str> {
+pub fn cid_of(name: &str) -> Cow<'_, str> {
     if name.trim_matches('"') == SENTINEL { format!("\"{name}\"").into() } else { name.into() }
 }
 
@@ -99,7 +101,8 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     }
     let cid = if change.cl.is_multiple_of(2) { SENTINEL } else { change.cid.as_str() };
     let name = ValueRef::Text(change.table.as_bytes());
-    let pk = ValueRef::Blob(&change.pk);
+    let place = place_of(state, change, kind)?;
+    let pk = ValueRef::Blob(&place);
     let newest: Option<i64> = state
         .db
         .prepare("SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
@@ -147,6 +150,19 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     state.db.set_last_insert_rowid(rowid);
     state.note_parked();
     Ok(true)
+}
+
+/// The key under which a change waits. A cell that waits for its column may come under any spelling of its row's key
+/// and is one cell all the same, so it waits under the canonical one. Whatever may tell the spelling keeps it.
+fn place_of<'c>(state: &State, change: &'c Loose, kind: Kind) -> Result<Cow<'c, [u8]>> {
+    if kind == Kind::Schema
+        && !change.is_row()
+        && let Some(table) = state.table_named(&change.table)?
+        && let Ok(canonical) = canonical_packed_key(&change.pk, &table.key_columns)
+    {
+        return Ok(crate::changes::key_of_deleted(&table, &canonical.bytes)?.into());
+    }
+    Ok(Cow::Borrowed(&change.pk))
 }
 
 fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
@@ -260,7 +276,39 @@ pub fn retry(state: &State) -> Result<()> {
     for (name, pk) in rows {
         if let Some(table) = state.table_named(&name)? {
             retry_row(state, &table, &pk)?;
+            unite_spellings(state, &table, &pk)?;
         }
+    }
+    Ok(())
+}
+
+/// Moves what came under one spelling of a key before its table was known, and still waits for its column, to the
+/// place of all spellings.
+fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    let mut moved: Vec<(i64, Loose)> = Vec::new();
+    {
+        let sql = SELECT.replace(" FROM", ", id FROM");
+        let mut select =
+            state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2 AND kind = 'schema'"))?;
+        let args = [ValueRef::Text(table.name.as_bytes()), ValueRef::Blob(pk)];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            let change = read(&rows)?;
+            if *place_of(state, &change, Kind::Schema)? != *pk {
+                moved.push((rows.column_i64(10), change));
+            }
+        }
+    }
+    for (id, change) in moved {
+        let reason: Option<String> = state
+            .db
+            .prepare("SELECT reason FROM main.__crsql_parked WHERE id = ?1")?
+            .query_row(&[ValueRef::Integer(id)], |row| Ok(row.column_str(0)?.to_owned()))?;
+        state
+            .db
+            .prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?
+            .execute(&[ValueRef::Integer(id)])?;
+        put(state, &change, Kind::Schema, &reason.unwrap_or_default())?;
     }
     Ok(())
 }

@@ -291,3 +291,26 @@ fn what_waits_for_a_column_is_ordered_by_value_where_values_break_ties() {
         assert_converged(&[&a, &b, &old]);
     }
 }
+
+#[test]
+fn a_cell_that_waits_for_its_column_is_one_cell_under_every_spelling_of_its_key() {
+    let schema = "CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, x); CRR t";
+    let new = site("CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, x, z); CRR t");
+    new.exec("INSERT INTO t VALUES ('k', 1, 2)");
+    let row = new.changes_where("cid = 'z'").remove(0);
+    let mut other = row.clone();
+    other[1] = new.value("SELECT crsql_pack_columns('K')");
+    let old = site(schema);
+    old.merge(&[row.clone(), other.clone()]);
+    let fresh = Site::memory();
+    fresh.merge(&[row, other]);
+    fresh.exec(schema);
+    for replica in [&old, &fresh] {
+        assert_eq!(replica.int("SELECT count(*) FROM crsql_changes WHERE cid = 'z'"), 1);
+        pull(replica, &new);
+        assert_eq!(replica.digest(), new.digest());
+        replica.exec("ALTER TABLE t ADD COLUMN z; INSERT INTO t (id) VALUES ('other')");
+        assert_eq!(replica.rows("SELECT id, z FROM t WHERE id = 'k'"), ["'k'|2"]);
+        assert_eq!(replica.doctor(), "[]");
+    }
+}
