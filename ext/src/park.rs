@@ -260,6 +260,8 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 
 /// Writes what can be written by now. Call it inside a transaction that our table has joined, not in `sync`.
 pub fn retry(state: &State) -> Result<()> {
+    // What waits may have come by another connection, from sites that this one has not heard of.
+    state.store.borrow_mut().refresh()?;
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
         // What waits for a table that is not here is not even looked at: on a relay without a schema that is

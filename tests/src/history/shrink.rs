@@ -19,9 +19,10 @@ pub struct Shrunk {
 
 /// Shrinks a failing plan by at most `runs` runs; `None` if it does not fail.
 pub fn shrink(plan: &Plan, runs: usize) -> Option<Shrunk> {
-    let mut plan = plan.clone();
-    // The first difference ends it, so nothing after that is needed.
-    plan.compare_every = 1;
+    // Where comparing after every step does not hide the failure, the first difference ends the history, and nothing
+    // after it is needed.
+    let eager = Plan { compare_every: 1, ..plan.clone() };
+    let plan = if failure_of(&eager).is_some() { eager } else { plan.clone() };
     failure_of(&plan)?;
     let mut steps: Vec<usize> = plan.only.clone().unwrap_or_else(|| (0..plan.operations).collect());
     let (mut piece, mut left) = (steps.len().div_ceil(2), runs);
