@@ -1,6 +1,7 @@
 //! Every point at which a scripted piece of work can fail, in a process of its own, because SQLite's allocator is
 //! replaced. `CRSQL_FAULTS=all` strikes at every point; a share of them runs otherwise.
 
+use crsql_tests::fault_host::{Io, Lasting};
 use crsql_tests::faults::{KINDS, Kind, MODES, campaign, scripts};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -61,4 +62,15 @@ fn each_kind_of_fault_strikes() {
         }
         assert!(!script.strike(Kind::Interrupt, 10_000_000));
     }
+}
+
+#[test]
+fn a_statement_whose_preparation_ends_the_transaction_does_not_commit_by_itself() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    crsql_tests::fault_host::install();
+    let scripts = scripts(MODES[0]);
+    let script =
+        scripts.iter().find(|script| script.name == "a transaction with savepoints").expect("it is there");
+    // The schema is looked at while the UPDATE is prepared; a read that fails there rolls the INSERT back.
+    assert!(campaign(script, Kind::Disk(Io::Read, Lasting::Once), 1, 1, 40) > 10);
 }
