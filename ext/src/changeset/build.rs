@@ -2,7 +2,7 @@
 
 use super::vector::{loose, version_vector};
 use crate::catalog::{Shape, Table};
-use crate::changes::RowReader;
+use crate::changes::{RowReader, key_of_deleted};
 use crate::park;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
@@ -296,7 +296,7 @@ impl Build<'_> {
             }
             if header.first_key.is_none() {
                 match &run.key {
-                    Key::Bytes(key) if !is_alive => self.writer.key(key),
+                    Key::Bytes(key) if !is_alive => self.writer.key(&key_of_deleted(table, key)?),
                     _ => {
                         reader.key(&mut pk)?;
                         self.writer.key(&pk);

@@ -136,7 +136,9 @@ impl Store {
                 "this database is read-only and holds no crsql tables yet; open it writable once".into(),
             ));
         }
-        self.db.exec("SAVEPOINT crsql_create")?;
+        // An INSERT INTO crsql_changes may be the first that this database hears of us, and SQLite opens no savepoint
+        // inside a statement that writes. Then a failure is undone by hand.
+        let has_savepoint = self.db.exec("SAVEPOINT crsql_create").is_ok();
         let made = self.db.exec(tables::SCHEMA).and_then(|()| {
             self.db
                 .prepare("INSERT INTO main.__crsql_site VALUES (1, ?1)")?
@@ -147,14 +149,28 @@ impl Store {
                  INSERT INTO main.__crsql_state VALUES (1, 1, 1, 0, 0, 1)",
             )
         });
-        if made.is_err() {
-            self.db.exec("ROLLBACK TO crsql_create").ok();
+        match (has_savepoint, &made) {
+            (true, Ok(())) => self.db.exec("RELEASE crsql_create")?,
+            (true, Err(_)) => {
+                self.db.exec("ROLLBACK TO crsql_create").ok();
+                self.db.exec("RELEASE crsql_create")?;
+            }
+            (false, Ok(())) => {}
+            (false, Err(_)) => self.drop_tables(),
         }
-        self.db.exec("RELEASE crsql_create")?;
         made?;
         self.forget();
         self.has_schema = Some(true);
         Ok(())
+    }
+
+    /// Drops the tables of a store that was made in part.
+    fn drop_tables(&self) {
+        let names =
+            tables::SCHEMA.split("CREATE TABLE main.").skip(1).filter_map(|rest| rest.split(' ').next());
+        for name in names {
+            self.db.exec(&format!("DROP TABLE IF EXISTS main.{name}")).ok();
+        }
     }
 
     /// Forgets whatever a rollback, a schema change or somebody else's write may have changed.
