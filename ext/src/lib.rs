@@ -29,6 +29,7 @@ mod json;
 mod loader;
 mod members;
 mod merge;
+mod options;
 mod order;
 mod park;
 mod peers;

@@ -34,6 +34,7 @@ CREATE TABLE main.__crsql_column (
   table_id INTEGER NOT NULL,
   id INTEGER NOT NULL,
   name TEXT NOT NULL,
+  type TEXT NOT NULL DEFAULT 'register',
   PRIMARY KEY (table_id, id)
 ) WITHOUT ROWID;
 CREATE TABLE main.__crsql_segment (
@@ -89,6 +90,13 @@ FROM __crsql_parked;
 CREATE VIEW main.crsql_conflicts AS
 SELECT table_name AS \"table\", pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, reason
 FROM __crsql_parked WHERE kind = 'constraint';
+CREATE VIEW main.crsql_crrs AS
+SELECT name AS \"table\", options
+FROM __crsql_table WHERE name <> '';
+CREATE VIEW main.crsql_columns AS
+SELECT t.name AS \"table\", c.name AS \"column\", c.type
+FROM __crsql_table AS t JOIN __crsql_column AS c ON c.table_id = t.id
+WHERE t.name <> '' AND c.name <> '';
 ";
 
 /// The version of [`SCHEMA`] and of the byte formats inside. A newer one is refused, an older one upgraded.
