@@ -2,6 +2,7 @@
 //! table's constraints refuse. They are kept under the merge order, forwarded, and tried again.
 
 use crate::catalog::Table;
+use crate::collect::{Source, merge_as};
 use crate::merge::{Incoming, Outcome, merge_row};
 use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
@@ -420,6 +421,8 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
         .filter_map(|change| Some((table.column_named(column_of(&change.cid))?.id, change.value.as_ref())))
         .collect();
     values.sort_by_key(|(id, _)| *id);
+    // What waited is held here, whatever was collected since.
+    let _source = merge_as(state, Source::Own);
     match merge_row(state, table, &Incoming { key: &key, clock, values: &values })? {
         Outcome::Refused(reason) => {
             let mut update = state

@@ -2,22 +2,30 @@
 
 use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
-use crate::schema::eligibility::{Policies, eligible};
+use crate::options::Options;
+use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use std::rc::Rc;
 
-/// Makes a table replicated. Its rows become changes of the next version. Doing it again is harmless.
+/// Makes a table replicated. Its rows become changes of the next version. Doing it again changes what `options`
+/// name and is otherwise harmless.
 ///
 /// # Errors
 /// Names the table and why it can't be; nothing is changed then, and the caller's transaction goes on.
-pub fn as_crr(state: &State, name: &str, policies: Policies) -> Result<()> {
+pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
     state.check_schema()?;
     atomically(state, || {
         state.create()?;
         state.check_schema()?;
-        let info = eligible(&state.db, name, policies)?;
-        if let Some(table) = find_replicated(state, &info.name)? {
+        let known = find_replicated(state, name)?;
+        let options = match &known {
+            Some(table) => options.over(&Options::stored(state.db, table.id)?),
+            None => options.clone(),
+        };
+        let info = eligible(&state.db, name, options.policies())?;
+        if let Some(table) = known {
+            options.store(state.db, table.id)?;
             return super::renew_triggers(state, table.id);
         }
         forget_namesakes(state, &info.name)?;
@@ -28,6 +36,7 @@ pub fn as_crr(state: &State, name: &str, policies: Policies) -> Result<()> {
             .execute(&[ValueRef::Text(info.name.as_bytes())])?;
         let id = state.db.last_insert_rowid() as u32;
         state.db.set_last_insert_rowid(rowid);
+        options.store(state.db, id)?;
         let table = Rc::new(crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name))?);
         write_columns(state, &table)?;
         install_triggers(state, &table)?;

@@ -4,8 +4,9 @@ use super::begin::keys_table;
 use super::{find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
 use crate::catalog::{Table, describe};
+use crate::options::Options;
 use crate::schema::Ident;
-use crate::schema::eligibility::{Policies, eligible};
+use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use std::rc::Rc;
@@ -48,7 +49,8 @@ fn alter(state: &State, name: &str) -> Result<()> {
         return Err(not_replicated(name));
     }
     let known = find(state, name)?.ok_or_else(|| not_replicated(name))?;
-    let info = eligible(&state.db, name, Policies::default())?;
+    let options = Options::stored(state.db, known.id)?;
+    let info = eligible(&state.db, name, options.policies())?;
     match_columns(state, &known, &info)?;
     let fresh = |state: &State| -> Result<Rc<Table>> {
         Ok(Rc::new(describe(state.db, known.id, &info.name)?.ok_or_else(|| not_replicated(name))?))

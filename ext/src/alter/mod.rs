@@ -47,9 +47,10 @@ pub fn enter(state: &State) -> Result<()> {
 pub fn write_columns(state: &State, table: &Table) -> Result<()> {
     let rowid = state.db.last_insert_rowid();
     let id = ValueRef::Integer(i64::from(table.id));
-    let mut insert = state
-        .db
-        .prepare("INSERT OR REPLACE INTO main.__crsql_column (table_id, id, name) VALUES (?1, ?2, ?3)")?;
+    let mut insert = state.db.prepare(
+        "INSERT INTO main.__crsql_column (table_id, id, name) VALUES (?1, ?2, ?3)
+             ON CONFLICT (table_id, id) DO UPDATE SET name = excluded.name",
+    )?;
     for column in &table.columns {
         insert.execute(&[
             id,

@@ -1,6 +1,7 @@
 //! A run of a changeset in the terms of this replica: ordinals for sites, ids for columns.
 
 use crate::catalog::Table;
+use crate::sqlite::ValueRef;
 use crate::store::clock::Step;
 use crate::store::{Columns, Group, ROW, RowClock};
 use crsql_core::changeset::RunHeader;
@@ -98,4 +99,45 @@ pub fn check(header: &RunHeader, rows: u64) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The values of a row in the order in which statements take them: by column id.
+pub struct Order<'c> {
+    /// As they come.
+    pub values: Vec<ValueRef<'c>>,
+    /// (column id, index into `values`), by id.
+    by_id: Vec<(u32, usize)>,
+    /// The ids.
+    pub columns: Columns,
+    /// The parameters of an INSERT.
+    pub buffer: Vec<ValueRef<'c>>,
+}
+
+impl<'c> Order<'c> {
+    /// Of a run whose values are these.
+    pub fn new(targets: &[Target]) -> Order<'c> {
+        let mut by_id: Vec<(u32, usize)> = targets
+            .iter()
+            .enumerate()
+            .filter_map(|(at, target)| match target {
+                Target::Column(id) => Some((*id, at)),
+                Target::Unknown(..) => None,
+            })
+            .collect();
+        by_id.sort_unstable();
+        let columns = by_id.iter().map(|(id, _)| *id).collect();
+        Order { values: Vec::new(), by_id, columns, buffer: Vec::new() }
+    }
+
+    /// Fills the parameters of an INSERT: the key, then the values.
+    pub fn fill(&mut self, key: &[ValueRef<'c>]) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(key);
+        self.buffer.extend(self.by_id.iter().map(|(_, at)| self.values[*at]));
+    }
+
+    /// The values by column id.
+    pub fn by_column(&self) -> Vec<(u32, ValueRef<'c>)> {
+        self.by_id.iter().map(|(id, at)| (*id, self.values[*at])).collect()
+    }
 }
