@@ -428,7 +428,10 @@ impl CaptureIds {
             .iter()
             .filter(|column| is_wanted(column.id))
             .filter_map(|column| Some((i64::from(column.id), table.info.column(&column.name)?)));
-        let (typed, columns) = positions.partition(|(id, _)| table.typed(*id as u32).is_some());
+        let (mut typed, columns): (Vec<_>, _) =
+            positions.partition(|(id, _)| table.typed(*id as u32).is_some());
+        // As an insert numbers them.
+        typed.sort_by_key(|(id, _)| table.typed(*id as u32).map(|typed| typed.slot));
         CaptureIds { table: i64::from(table.id), columns, typed }
     }
 }

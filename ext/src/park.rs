@@ -2,6 +2,7 @@
 //! table's constraints refuse. They are kept under the merge order, forwarded, and tried again.
 
 use crate::catalog::Table;
+use crate::collect::{Source, merge_as};
 use crate::merge::{Incoming, Outcome, merge_row};
 use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
@@ -9,10 +10,12 @@ use crate::store::{Columns, Group, ROW, RowClock};
 use crate::typed::TypedCell;
 use crsql_core::column::{ColumnType, cell_beats};
 use crsql_core::ids::SiteId;
+use crsql_core::key::canonical_packed_key;
 use crsql_core::limits::COL_VERSION_MAX;
-use crsql_core::merge::{CellClock, Stamp, TieBreak, cell_wins, row_stamp_wins};
+use crsql_core::merge::{CellClock, Stamp, TieBreak, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,7 +52,7 @@ pub const SENTINEL: &str = "-1";
 
 /// A column's name as `cid` spells it. A column called `-1` would pass for the row's existence, so it is quoted;
 /// and so is one that is called like that.
-pub fn cid_of(name: &str) -> std::borrow::Cow<'_, str> {
+pub fn cid_of(name: &str) -> Cow<'_, str> {
     if name.trim_matches('"') == SENTINEL { format!("\"{name}\"").into() } else { name.into() }
 }
 
@@ -102,14 +105,17 @@ fn is_stale(state: &State, change: &Loose) -> Result<bool> {
     };
     let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
     let stamp = Stamp { site, version: group.version, seq: group.seq_of(slot) };
-    let value = match table.typed(slot) {
-        Some(typed) if slot == typed.slot && !typed.kind.is_parted() => {
-            crate::merge::cell_by_key(state, &table, &key, typed)?
-        }
+    let typed = table.typed(slot).filter(|typed| slot == typed.slot);
+    let value = match typed {
+        Some(typed) if !typed.kind.is_parted() => crate::merge::cell_by_key(state, &table, &key, typed)?,
         _ => change.value.clone(),
     };
     let known = Loose { col_version: group.col_version, stamp, value, ..change.clone() };
-    Ok(!beats(change, &known))
+    if typed.is_none() && state.tie_break()? == TieBreak::Value && change.col_version == known.col_version {
+        // The value of the base row decides, which merging reads when the change is tried again.
+        return Ok(change.stamp == known.stamp);
+    }
+    Ok(!beats(change, &known, TieBreak::Site))
 }
 
 /// Parks a change, unless one that beats it is known already; false then.
@@ -119,7 +125,8 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     }
     let cid = if change.cl.is_multiple_of(2) { SENTINEL } else { change.cid.as_str() };
     let name = ValueRef::Text(change.table.as_bytes());
-    let pk = ValueRef::Blob(&change.pk);
+    let place = place_of(state, change, kind)?;
+    let pk = ValueRef::Blob(&place);
     let newest: Option<i64> = state
         .db
         .prepare("SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
@@ -137,7 +144,8 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
         .db
         .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3 AND part = ?4"))?
         .query_row(&[name, pk, ValueRef::Text(cid.as_bytes()), ValueRef::Blob(change.part())], read)?;
-    if known.is_some_and(|known| !beats(change, &known)) {
+    let tie_break = state.tie_break()?;
+    if known.is_some_and(|known| !beats(change, &known, tie_break)) {
         return Ok(false);
     }
     let rowid = state.db.last_insert_rowid();
@@ -170,18 +178,27 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     Ok(true)
 }
 
-fn beats(change: &Loose, known: &Loose) -> bool {
+/// The key under which a change waits. A cell that waits for its column may come under any spelling of its row's key
+/// and is one cell all the same, so it waits under the canonical one. Whatever may tell the spelling keeps it.
+fn place_of<'c>(state: &State, change: &'c Loose, kind: Kind) -> Result<Cow<'c, [u8]>> {
+    if kind == Kind::Schema
+        && !change.is_row()
+        && let Some(table) = state.table_named(&change.table)?
+        && let Ok(canonical) = canonical_packed_key(&change.pk, &table.key_columns)
+    {
+        return Ok(crate::changes::key_of_deleted(&table, &canonical.bytes)?.into());
+    }
+    Ok(Cow::Borrowed(&change.pk))
+}
+
+fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
     if change.is_row() {
         return row_stamp_wins(Some(&known.stamp), &change.stamp);
     }
     let clock = |c: &Loose| CellClock { col_version: c.col_version, stamp: c.stamp };
-    match change.kind() {
-        kind @ (ColumnType::Max | ColumnType::Min) => {
-            let known = (&clock(known), known.value.as_ref());
-            cell_beats(kind, Some(known), (&clock(change), change.value.as_ref()), TieBreak::Site)
-        }
-        ColumnType::Register | ColumnType::Counter => cell_wins(Some(&clock(known)), &clock(change)),
-    }
+    let (known_clock, clock) = (clock(known), clock(change));
+    let known = (&known_clock, known.value.as_ref());
+    cell_beats(change.kind(), Some(known), (&clock, change.value.as_ref()), tie_break)
 }
 
 /// Why a cell of a known table waits.
@@ -291,6 +308,8 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 
 /// Writes what can be written by now. Call it inside a transaction that our table has joined, not in `sync`.
 pub fn retry(state: &State) -> Result<()> {
+    // What waits may have come by another connection, from sites that this one has not heard of.
+    state.store.borrow_mut().refresh()?;
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
         // What waits for a table that is not here is not even looked at: on a relay without a schema that is
@@ -307,7 +326,39 @@ pub fn retry(state: &State) -> Result<()> {
     for (name, pk) in rows {
         if let Some(table) = state.table_named(&name)? {
             retry_row(state, &table, &pk)?;
+            unite_spellings(state, &table, &pk)?;
         }
+    }
+    Ok(())
+}
+
+/// Moves what came under one spelling of a key before its table was known, and still waits for its column, to the
+/// place of all spellings.
+fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    let mut moved: Vec<(i64, Loose)> = Vec::new();
+    {
+        let sql = SELECT.replace(" FROM", ", id FROM");
+        let mut select =
+            state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2 AND kind = 'schema'"))?;
+        let args = [ValueRef::Text(table.name.as_bytes()), ValueRef::Blob(pk)];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            let change = read(&rows)?;
+            if *place_of(state, &change, Kind::Schema)? != *pk {
+                moved.push((rows.column_i64(10), change));
+            }
+        }
+    }
+    for (id, change) in moved {
+        let reason: Option<String> = state
+            .db
+            .prepare("SELECT reason FROM main.__crsql_parked WHERE id = ?1")?
+            .query_row(&[ValueRef::Integer(id)], |row| Ok(row.column_str(0)?.to_owned()))?;
+        state
+            .db
+            .prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?
+            .execute(&[ValueRef::Integer(id)])?;
+        put(state, &change, Kind::Schema, &reason.unwrap_or_default())?;
     }
     Ok(())
 }
@@ -426,6 +477,8 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
         }
     }
     values.sort_by_key(|(id, _)| *id);
+    // What waited is held here, whatever was collected since.
+    let _source = merge_as(state, Source::Own);
     match merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })? {
         Outcome::Refused(reason) => {
             let mut update = state

@@ -135,6 +135,10 @@ metrics! {
     counter tail_reads,
     /// Reads of versions that a reader lacked
     counter needs_reads,
+    /// Needs that the journal no longer had, served from a room's database
+    counter fills,
+    /// Bytes of entries that journals forgot because room databases have them
+    counter trimmed_bytes,
     /// Journal transactions
     counter commits,
     /// Appends in them
@@ -149,6 +153,8 @@ metrics! {
     counter materialise_failures,
     /// Snapshots made
     counter snapshots,
+    /// Frames with facts of rows that clients found to differ
+    counter repairs,
     /// Incomplete transactions given up
     counter given_up,
     /// HTTP requests

@@ -117,6 +117,11 @@ impl VersionVector {
         difference
     }
 
+    /// What both have.
+    pub fn intersection(&self, other: &VersionVector) -> VersionVector {
+        self.difference(&self.difference(other))
+    }
+
     /// Whether it holds all of another vector.
     pub fn is_superset(&self, other: &VersionVector) -> bool {
         other

@@ -57,6 +57,14 @@ fn alter(state: &State, name: &str) -> Result<()> {
     };
     let table = fresh(state)?;
     write_columns(state, &table)?;
+    // What columns held that were dropped.
+    state
+        .db
+        .prepare(
+            "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND slot NOT IN
+               (SELECT slot FROM main.__crsql_column WHERE table_id = ?1 AND name <> '')",
+        )?
+        .execute(&[ValueRef::Integer(i64::from(known.id))])?;
     install_triggers(state, &table)?;
     state.check_schema()?;
     let table = fresh(state)?;

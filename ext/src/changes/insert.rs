@@ -8,6 +8,7 @@ use crate::sqlite::{Args, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock, is_part};
 use crate::typed::TypedCell;
+use crsql_core::collect::Admission;
 use crsql_core::ids::SiteId;
 use crsql_core::limits;
 use crsql_core::merge::{Clocks, Stamp, TieBreak, validate, validate_row};
@@ -109,6 +110,11 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
     let ordinal = state.store.borrow_mut().sites.ordinal(state.db, &site)?;
     state.note_loose(ordinal, clocks.version)?;
     let Some(table) = known_table(state, name)? else {
+        match crate::collect::admit_parked(state, &loose())? {
+            Admission::Take => {}
+            Admission::Known => return Ok(state.db.last_insert_rowid()),
+            Admission::Behind => return refuse(format_args!("table {name:?}: {}", crate::collect::BEHIND)),
+        }
         park::put(state, &loose(), Kind::Schema, &format!("table {name:?} is not replicated here"))?;
         return Ok(state.db.last_insert_rowid());
     };
@@ -452,7 +458,7 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
         }
         Outcome::Ignored => Ok(Some(state.db.last_insert_rowid())),
         // Nothing was written; it is told why when the change is looked at from the start.
-        Outcome::Refused(_) => Ok(None),
+        Outcome::Refused(_) | Outcome::Behind => Ok(None),
     }
 }
 

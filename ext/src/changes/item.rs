@@ -2,7 +2,7 @@
 
 use super::order::{Changes, Order, Span};
 use super::plan::Plan;
-use super::reader::{RowReader, is_stored_canonically};
+use super::reader::{RowReader, is_stored_canonically, key_of_deleted};
 use crate::park::{self, Loose};
 use crate::pool::Pooled;
 use crate::sqlite::{Result, ValueRef};
@@ -227,9 +227,8 @@ impl Stream {
                 let mut packer = crsql_core::pack::Packer::new(out);
                 packer.push(ValueRef::Integer(rowid)).map_err(crate::sqlite::Error::refused)?;
             }
-            (_, Some(packed)) if span.cl() % 2 == 0 || is_stored_canonically(table) => {
-                out.extend_from_slice(packed);
-            }
+            (_, Some(packed)) if is_stored_canonically(table) => out.extend_from_slice(packed),
+            (_, Some(packed)) if span.cl() % 2 == 0 => *out = key_of_deleted(table, packed)?,
             _ => reader.key(out)?,
         }
         self.key_of = key_of;

@@ -7,8 +7,8 @@ use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::Key;
 use crate::typed::FactsReader;
-use crsql_core::key::{Collation, canonical_packed_key};
-use crsql_core::pack::{Packer, unpack_into};
+use crsql_core::key::{Collation, canonical_packed_key, stored_key};
+use crsql_core::pack::{Packer, unpack, unpack_into};
 use crsql_core::value::Value;
 use std::rc::Rc;
 
@@ -205,4 +205,13 @@ pub fn is_stored_canonically(table: &Table) -> bool {
     table.key_columns.iter().all(|column| {
         column.collation == Collation::Binary && matches!(column.affinity, Affinity::Text | Affinity::Integer)
     })
+}
+
+/// How a deleted row's key is told: it has no spelling of its own, so as its table would store the canonical one.
+pub fn key_of_deleted(table: &Table, canonical: &[u8]) -> Result<Vec<u8>> {
+    if is_stored_canonically(table) {
+        return Ok(canonical.to_vec());
+    }
+    let values = unpack(canonical).map_err(crate::sqlite::Error::refused)?;
+    stored_key(&values, &table.key_columns).map_err(crate::sqlite::Error::refused)
 }

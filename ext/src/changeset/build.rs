@@ -2,13 +2,13 @@
 
 use super::vector::{loose, version_vector};
 use crate::catalog::{Shape, Table};
-use crate::changes::RowReader;
+use crate::changes::{RowReader, key_of_deleted};
 use crate::park;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
 use crate::store::{Columns, Group, Key, ROW, Run, scan};
 use crate::typed::FactsReader;
-use crsql_core::changeset::{Compress, GroupHeader, RunHeader, Writer};
+use crsql_core::changeset::{Compress, GroupHeader, RunHeader, Told, Writer};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use smallvec::SmallVec;
@@ -94,12 +94,21 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
         }
     }
     build.parked()?;
+    let collected = state.store.borrow().collected();
     let sent = std::mem::take(&mut build.sent);
     let claims = match since {
         Since::Position(0) => held,
         Since::Position(_) => sent.difference(&loose),
         Since::Vector(vector) | Since::Newer(_, vector) => held.difference(vector),
     };
+    if !collected.is_empty() {
+        let is_whole = match since {
+            Since::Position(position) => *position == 0,
+            Since::Vector(vector) => vector.is_empty(),
+            Since::Newer(..) => false,
+        };
+        writer.tell_collected(Some(Told { collected: (*collected).clone(), is_whole }));
+    }
     Ok(writer.finish_as(&claims, compress))
 }
 
@@ -300,7 +309,7 @@ impl Build<'_> {
             }
             if header.first_key.is_none() {
                 match &run.key {
-                    Key::Bytes(key) if !is_alive => self.writer.key(key),
+                    Key::Bytes(key) if !is_alive => self.writer.key(&key_of_deleted(table, key)?),
                     _ => {
                         reader.key(&mut pk)?;
                         self.writer.key(&pk);

@@ -1,8 +1,10 @@
 //! A run of a changeset in the terms of this replica: ordinals for sites, ids for columns.
 
 use crate::catalog::Table;
+use crate::sqlite::ValueRef;
 use crate::store::clock::Step;
 use crate::store::{Columns, Group, ROW, RowClock};
+use crate::typed::TypedCell;
 use crsql_core::changeset::RunHeader;
 use crsql_core::column::ColumnType;
 use crsql_core::merge::{Clocks, Refusal, validate, validate_row};
@@ -119,4 +121,61 @@ pub fn check(header: &RunHeader, rows: u64) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The values of a row in the order in which statements take them: by column id.
+pub struct Order<'c> {
+    /// As they come.
+    pub values: Vec<ValueRef<'c>>,
+    /// (column id, index into `values`), by id: what an INSERT takes.
+    by_id: Vec<(u32, usize)>,
+    /// The ids.
+    pub columns: Columns,
+    /// Cells of columns that have a type, with their index into `values`.
+    cells: Vec<(TypedCell<'static>, usize)>,
+    /// The parameters of an INSERT.
+    pub buffer: Vec<ValueRef<'c>>,
+}
+
+impl<'c> Order<'c> {
+    /// Of a run whose values are these.
+    pub fn new(targets: &[Target]) -> Order<'c> {
+        let mut by_id: Vec<(u32, usize)> = targets
+            .iter()
+            .enumerate()
+            .filter_map(|(at, target)| match target {
+                Target::Column(id) | Target::Cell(id, ..) => Some((*id, at)),
+                Target::Unknown(..) => None,
+            })
+            .collect();
+        let cells = targets.iter().enumerate().filter_map(|(at, target)| match target {
+            Target::Cell(slot, site, kind) => {
+                Some((TypedCell { slot: *slot, site: *site, kind: *kind, value: ValueRef::Null }, at))
+            }
+            _ => None,
+        });
+        let cells = cells.collect();
+        by_id.sort_unstable();
+        let columns = by_id.iter().map(|(id, _)| *id).collect();
+        Order { values: Vec::new(), by_id, columns, cells, buffer: Vec::new() }
+    }
+
+    /// Fills the parameters of an INSERT: the key, then the values.
+    pub fn fill(&mut self, key: &[ValueRef<'c>]) {
+        self.buffer.clear();
+        self.buffer.extend_from_slice(key);
+        self.buffer.extend(self.by_id.iter().map(|(_, at)| self.values[*at]));
+    }
+
+    /// The values of registers by column id.
+    pub fn by_column(&self) -> Vec<(u32, ValueRef<'c>)> {
+        let is_register = |at: usize| self.cells.iter().all(|(_, cell)| *cell != at);
+        let registers = self.by_id.iter().filter(|(_, at)| is_register(*at));
+        registers.map(|(id, at)| (*id, self.values[*at])).collect()
+    }
+
+    /// The cells of columns that have a type.
+    pub fn typed_cells(&self) -> Vec<TypedCell<'c>> {
+        self.cells.iter().map(|(cell, at)| TypedCell { value: self.values[*at], ..*cell }).collect()
+    }
 }

@@ -3,7 +3,7 @@
 use super::row::{Incoming, Outcome, merge_next, merge_row};
 use crate::catalog::Table;
 use crate::park::{self, Kind};
-use crate::sqlite::{Result, ValueRef};
+use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, RowClock};
 use crate::typed::TypedCell;
@@ -276,7 +276,11 @@ fn hold_quietly(
         None => merge(state, table, incoming)?,
         Some(_) => Outcome::Refused(String::new()),
     };
-    let Outcome::Refused(reason) = outcome else { return Ok(matches!(outcome, Outcome::Applied(_))) };
+    let reason = match outcome {
+        Outcome::Refused(reason) => reason,
+        Outcome::Behind => return Err(behind(table)),
+        done => return Ok(matches!(done, Outcome::Applied(_))),
+    };
     let mut row = held.unwrap_or_default();
     row.add(incoming);
     if row.reason.is_empty() {
@@ -290,11 +294,17 @@ fn hold_quietly(
         };
         match outcome {
             Outcome::Refused(reason) => row.reason = reason,
+            Outcome::Behind => return Err(behind(table)),
             done => return Ok(matches!(done, Outcome::Applied(_))),
         }
     }
     state.held.borrow_mut().0.insert((table.id, pk.to_vec()), row);
     Ok(true)
+}
+
+#[cold]
+fn behind(table: &Table) -> Error {
+    Error::refused(format_args!("table {:?}: {}", table.name, crate::collect::BEHIND))
 }
 
 /// Before the commit: tries what is on hold once more, and parks what is still refused.

@@ -9,6 +9,7 @@ use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, Key, Mark, ROW, RowClock, Run};
 use crate::typed::{self, TypedCell};
+use crsql_core::collect::Admission;
 use crsql_core::ids::SiteId;
 use crsql_core::key::canonical_key;
 use crsql_core::merge::{Incarnation, TieBreak, incarnation};
@@ -40,6 +41,8 @@ pub enum Outcome {
     Applied(u64),
     /// The base table refuses the row as it would be; nothing was written.
     Refused(String),
+    /// The row could be one whose delete was collected; nothing was written.
+    Behind,
 }
 
 /// Merges the changes of one row: decides, writes the base row, records the clocks.
@@ -284,6 +287,13 @@ fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<
 
 fn merge_found(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
     let local_cl = found.clock.as_ref().map_or(0, |clock| clock.cl);
+    if local_cl == 0 && row.clock.cl <= state.store.borrow().floor() {
+        match crate::collect::admit_row(state, &row.clock)? {
+            Admission::Take => {}
+            Admission::Known => return Ok(Outcome::Ignored),
+            Admission::Behind => return Ok(Outcome::Behind),
+        }
+    }
     match incarnation(local_cl, row.clock.cl) {
         Incarnation::Older => Ok(Outcome::Ignored),
         Incarnation::Newer => begin_incarnation(state, table, row, found),

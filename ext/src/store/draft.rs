@@ -19,6 +19,8 @@ pub struct LocalVersion {
     pub version: u64,
     /// The transaction's apply position.
     pub db_version: u64,
+    /// Rows without a clock start above this causal length: see `crsql_core::collect`.
+    pub floor: u64,
 }
 
 /// The clock of a row, or of a run of rows with one pattern, as a transaction changes it.
@@ -80,8 +82,10 @@ impl Draft {
 
     /// A row was inserted: a new incarnation with every column at 1. `explicit` asks for a row-existence
     /// change even in the first incarnation (tables of nothing but keys; keys spelled unlike their canonical form).
-    pub fn insert(&mut self, columns: &Columns, explicit: bool, order: u64) {
-        self.restart(next_causal_length(self.cl, LocalWrite::Insert));
+    /// A row without a clock starts above `floor`.
+    pub fn insert(&mut self, columns: &Columns, explicit: bool, order: u64, floor: u64) {
+        let before = if self.cl == 0 { floor } else { self.cl };
+        self.restart(next_causal_length(before, LocalWrite::Insert));
         let mut columns = columns.clone();
         if self.cl > 1 || explicit || columns.is_empty() {
             columns.insert(ROW);
@@ -108,7 +112,7 @@ impl Draft {
             self.kept.iter().for_each(|(group, _)| all.union_with(&group.columns));
             self.touched.iter().for_each(|touched| all.union_with(&touched.columns));
             all.remove(ROW);
-            return self.insert(&all, false, order);
+            return self.insert(&all, false, order, 0);
         }
         let mut rest = columns.clone();
         let mut raised: SmallVec<[(Columns, u64); 2]> = SmallVec::new();
@@ -321,7 +325,7 @@ mod tests {
     use super::super::clock::Key;
     use super::*;
 
-    const LOCAL: LocalVersion = LocalVersion { site: 0, version: 9, db_version: 12 };
+    const LOCAL: LocalVersion = LocalVersion { site: 0, version: 9, db_version: 12, floor: 0 };
 
     fn columns(slots: &[u32]) -> Columns {
         slots.iter().copied().collect()
@@ -330,7 +334,7 @@ mod tests {
     #[test]
     fn an_insert_then_an_update_in_one_transaction_is_dense() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1, 2, 3]), false, 0);
+        draft.insert(&columns(&[1, 2, 3]), false, 0, 0);
         draft.update(&columns(&[2]), 1);
         assert_eq!(draft.width(), 3);
         draft.seal(LOCAL, 10);
@@ -343,14 +347,14 @@ mod tests {
     #[test]
     fn a_delete_drops_every_cell_and_a_reinsert_starts_at_one() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         draft.update(&columns(&[1]), 1);
         draft.seal(LOCAL, 0);
         let mut draft = Draft::from_clock(Some(&draft.into_clock()));
         draft.delete(2);
         draft.delete(2);
         assert_eq!((draft.cl(), draft.width()), (2, 1));
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         draft.seal(LOCAL, 0);
         let clock = draft.into_clock();
         assert_eq!((clock.cl, clock.group_of(1).unwrap().col_version), (3, 1));
@@ -361,24 +365,34 @@ mod tests {
     #[test]
     fn replace_of_a_live_row_is_a_new_incarnation() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1]), false, 0);
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         assert_eq!(draft.cl(), 3);
     }
 
     #[test]
     fn an_update_of_a_run_keeps_it_one_run() {
         let mut insert = Draft::from_clock(None);
-        insert.insert(&columns(&[1, 2]), false, 0);
+        insert.insert(&columns(&[1, 2]), false, 0, 0);
         insert.seal(LOCAL, 0);
         let run = insert.into_run(Key::Int(1), 100);
         let mut update = Draft::from_run(run.slice(10, 50));
         update.update(&columns(&[2]), 0);
-        update.seal(LocalVersion { version: 10, db_version: 13, site: 0 }, 0);
+        update.seal(LocalVersion { version: 10, db_version: 13, site: 0, floor: 0 }, 0);
         let run = update.into_run(Key::Int(11), 50);
         let clock = run.clock_at(49);
         assert_eq!(clock.group_of(1).unwrap().seq_of(1), 118);
         assert_eq!(clock.group_of(2).unwrap().seq_of(2), 49);
         assert_eq!(clock.group_of(2).unwrap().col_version, 2);
+    }
+
+    #[test]
+    fn a_row_without_a_clock_starts_above_the_floor() {
+        let mut draft = Draft::from_clock(None);
+        draft.insert(&columns(&[1]), false, 0, 4);
+        assert_eq!(draft.cl(), 5);
+        draft.delete(1);
+        draft.insert(&columns(&[1]), false, 2, 4);
+        assert_eq!(draft.cl(), 7);
     }
 }

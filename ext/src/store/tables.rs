@@ -111,6 +111,9 @@ WHERE t.name <> '' AND c.name <> '';
 /// The version of [`SCHEMA`] and of the byte formats inside. A newer one is refused, an older one upgraded.
 pub const FORMAT: i64 = 1;
 
+/// The format from when tombstones were collected: whoever does not know of that would bring deleted rows back.
+pub const FORMAT_COLLECTED: i64 = 2;
+
 /// Prepared statements on the store's tables, kept for the life of the connection.
 pub struct Statements {
     /// (db_version, data) of the last log row.
@@ -121,7 +124,7 @@ pub struct Statements {
     pub log_insert: Statement,
     /// Empties the log.
     pub log_clear: Statement,
-    /// (db_version, site_version, generation, site).
+    /// (db_version, site_version, generation, site, format).
     pub state: Statement,
     /// ?1 db_version, ?2 site_version, ?3 generation.
     pub state_update: Statement,
@@ -148,7 +151,7 @@ impl Statements {
             )?,
             log_insert: sql("INSERT INTO main.__crsql_log (db_version, data) VALUES (?1, ?2)")?,
             log_clear: sql("DELETE FROM main.__crsql_log")?,
-            state: sql("SELECT db_version, site_version, generation, site FROM main.__crsql_state")?,
+            state: sql("SELECT db_version, site_version, generation, site, format FROM main.__crsql_state")?,
             state_update: sql(
                 // One row by its key: needs no statement journal, whose rollback when the statement has to be compiled
                 // again would reach our own savepoint methods while the store is at work.

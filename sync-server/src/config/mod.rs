@@ -106,11 +106,13 @@ settings! {
     materialise_delay: Span = "200ms",
     /// Bytes of pushes that may wait for the journal, over all connections
     journal_queue: Size = "256MiB",
+    /// Journal bytes of a room that are kept after they came into its database, for readers that come back
+    journal_keep: Size = "64MiB",
     /// How long an unused room stays in memory
     room_idle: Span = "1m",
     /// Room databases kept open
     open_rooms: usize = "1000",
-    /// Journal bytes of a room from which on a newcomer gets a snapshot
+    /// Bytes of a room, of its journal or its database, from which on a newcomer gets a snapshot
     snapshot_min: Size = "8MiB",
     /// Which part of a room, in percent, somebody must lack to get a snapshot
     snapshot_share: u64 = "30",
@@ -150,7 +152,7 @@ settings! {
     stage_ttl: Span = "1h",
     /// Messages per second from one connection, five times as many in a burst
     messages_per_second: u64 = "200",
-    /// Bytes per second from one connection, five times as many in a burst
+    /// Bytes per second from one connection, five times as many in a burst; beyond it the connection is read more slowly
     bytes_per_second: Size = "2MiB",
     /// Bytes per second into one room, five times as many in a burst
     room_bytes_per_second: Size = "20MiB",
@@ -160,7 +162,7 @@ settings! {
     new_sites_per_hour: usize = "10",
     /// Sites of one room
     sites_per_room: usize = "65536",
-    /// Journal bytes of one room; 0: no limit
+    /// Bytes of one room: its journal and, once that is trimmed, its database; 0: no limit
     room_bytes: Size = "0",
     /// Tables named by one changeset
     tables: usize = "512",

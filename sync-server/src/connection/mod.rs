@@ -131,6 +131,7 @@ impl Connection {
         let mut quick = true;
         let expiry = tokio::time::sleep(NEVER);
         tokio::pin!(expiry);
+        let mut rest = Box::pin(tokio::time::sleep(Duration::ZERO));
         while !self.closing {
             if quick && self.session.is_open() {
                 quick = false;
@@ -147,8 +148,14 @@ impl Connection {
                     Some(member) => (Some(&mut member.signal), Some(&mut member.present)),
                     None => (None, None),
                 };
+                // The next message waits in the socket while this connection is ahead of its rate.
+                let wait_ms = self.session.read_after_ms().saturating_sub(self.context.now_ms());
+                if wait_ms > 0 {
+                    rest.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
+                }
                 tokio::select! {
-                    message = self.socket.recv(), if !leaving => Happening::Message(message),
+                    () = &mut rest, if wait_ms > 0 => continue,
+                    message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
                     Some(reply) = answers.recv() => Happening::Reply(reply),
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
@@ -216,7 +223,9 @@ impl Connection {
     async fn admit_bytes(&mut self, bytes: u64) -> bool {
         let Some(member) = &self.member else { return true };
         let room = member.room.clone();
-        for _ in 0..50 {
+        // Longer than a push may go unanswered would be in vain.
+        let tries = self.context.settings.session().limits.ack_ms / 200;
+        for _ in 0..tries {
             if room.admit_bytes(bytes) {
                 return true;
             }

@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::local::Listeners;
 use super::rows::{claim_body, versions_of};
-use super::{Append, Appended, Item, JournalError, RoomKey};
+use super::trim::trim;
+use super::{Append, Appended, Holding, Item, JournalError, RoomKey, Trimmed};
 use crate::metrics::Metrics;
 
 /// Appends in one transaction, at most.
@@ -20,12 +21,13 @@ const GROUP: usize = 1024;
 /// Bytes after which a transaction is closed.
 const GROUP_BYTES: u64 = 8 << 20;
 
-type Reply = Sender<Result<(), JournalError>>;
+type Reply<T> = Sender<Result<T, JournalError>>;
 
 enum Job {
     Append(Append),
-    Create { room: String, epoch: u64, tie_break: u8, reply: Reply },
-    Trim { room: RoomKey, upto: u64, reply: Reply },
+    Create { room: String, epoch: u64, tie_break: u8, reply: Reply<()> },
+    Trim { room: RoomKey, upto: u64, keep_bytes: u64, reply: Reply<Trimmed> },
+    Restart { room: RoomKey, epoch: u64, holdings: Vec<Holding>, reply: Reply<()> },
 }
 
 /// A journal's writer.
@@ -60,8 +62,12 @@ impl Writer {
         self.ask(|reply| Job::Create { room: room.into(), epoch, tie_break, reply })
     }
 
-    pub fn trim(&self, room: RoomKey, upto: u64) -> Result<(), JournalError> {
-        self.ask(|reply| Job::Trim { room, upto, reply })
+    pub fn trim(&self, room: RoomKey, upto: u64, keep_bytes: u64) -> Result<Trimmed, JournalError> {
+        self.ask(|reply| Job::Trim { room, upto, keep_bytes, reply })
+    }
+
+    pub fn restart(&self, room: RoomKey, epoch: u64, holdings: Vec<Holding>) -> Result<(), JournalError> {
+        self.ask(|reply| Job::Restart { room, epoch, holdings, reply })
     }
 
     /// Writes what waits and ends the thread.
@@ -72,7 +78,7 @@ impl Writer {
         }
     }
 
-    fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), JournalError> {
+    fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, JournalError> {
         let (reply, answer) = channel();
         self.send(job(reply));
         answer.recv().unwrap_or(Err(JournalError::Closed))
@@ -130,8 +136,12 @@ impl Work {
                     });
                     reply.send(done.map(drop)).ok();
                 }
-                Some(Job::Trim { room, upto, reply }) => {
-                    let done = self.guarded(|work| trim(&work.connection, room.id, upto));
+                Some(Job::Trim { room, upto, keep_bytes, reply }) => {
+                    let done = self.guarded(|work| trim(&work.connection, room.id, upto, keep_bytes));
+                    reply.send(done).ok();
+                }
+                Some(Job::Restart { room, epoch, holdings, reply }) => {
+                    let done = self.guarded(|work| restart(&work.connection, room.id, epoch, &holdings));
                     reply.send(done).ok();
                 }
                 _ => {}
@@ -309,18 +319,7 @@ fn write(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
             first = pos + 1;
         }
     }
-    for holding in &append.holdings {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO holding VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![
-                room,
-                holding.site.as_bytes(),
-                versions_of(holding),
-                holding.head.version as i64,
-                holding.head.chain.0,
-                holding.owner,
-            ])?;
-    }
+    append.holdings.iter().try_for_each(|holding| write_holding(connection, room, holding))?;
     for (site, version) in &append.settled {
         connection
             .prepare_cached("DELETE FROM partial WHERE room = ?1 AND site = ?2 AND version = ?3")?
@@ -329,14 +328,24 @@ fn write(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn trim(connection: &Connection, room: i64, upto: u64) -> rusqlite::Result<()> {
+fn restart(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<()> {
     let tx = connection.unchecked_transaction()?;
-    // Chunks of incomplete versions are in nothing but the journal.
-    let first: Option<i64> =
-        tx.query_row("SELECT min(pos) FROM partial WHERE room = ?1", [room], |row| row.get(0))?;
-    let upto = first.map_or(upto as i64, |first| (upto as i64).min(first - 1));
-    tx.execute("DELETE FROM entry WHERE room = ?1 AND pos <= ?2", params![room, upto])?;
-    tx.execute("DELETE FROM claim WHERE room = ?1 AND last <= ?2", params![room, upto])?;
-    tx.execute("UPDATE room SET floor = max(floor, min(?2, head)) WHERE id = ?1", params![room, upto])?;
+    tx.execute("UPDATE room SET epoch = ?2 WHERE id = ?1", params![room, epoch as i64])?;
+    tx.execute("DELETE FROM holding WHERE room = ?1", [room])?;
+    holdings.iter().try_for_each(|holding| write_holding(&tx, room, holding))?;
     tx.commit()
+}
+
+fn write_holding(connection: &Connection, room: i64, holding: &Holding) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO holding VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            room,
+            holding.site.as_bytes(),
+            versions_of(holding),
+            holding.head.version as i64,
+            holding.head.chain.0,
+            holding.owner,
+        ])
+        .map(drop)
 }

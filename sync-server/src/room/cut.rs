@@ -1,6 +1,6 @@
 //! Puts together the pushes of one cut: deltas and claims count only once the last of them is here.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
@@ -14,7 +14,7 @@ use super::state::Checked;
 #[derive(Debug, Default)]
 pub struct Cuts {
     deltas: Vec<Frame>,
-    sites: BTreeSet<SiteId>,
+    sites: BTreeMap<SiteId, u64>,
     claimed: VersionVector,
     claims: VersionVector,
     chains: Vec<crsql_protocol::message::ChainAt>,
@@ -40,7 +40,7 @@ impl Cuts {
             id: push.id,
             frames,
             deltas: Vec::new(),
-            delta_sites: BTreeSet::new(),
+            delta_sites: BTreeMap::new(),
             claims: VersionVector::default(),
             chains: Vec::new(),
             refused: None,
@@ -70,7 +70,10 @@ impl Cuts {
         if self.bytes > bytes_max {
             return self.refuse(Code::TX_TOO_LARGE);
         }
-        self.sites.extend(&contents.sites);
+        for (site, newest) in &contents.sites {
+            let known = self.sites.entry(*site).or_default();
+            *known = (*known).max(*newest);
+        }
         self.claimed.union_with(&contents.claims);
         self.deltas.push(frame);
     }

@@ -12,6 +12,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::COLUMNS_MAX;
 use super::error::{ChangesetError, Result};
+use crate::collect::Collected;
 use crate::ids::SiteId;
 use crate::limits::{COLUMN_NAME_MAX, SITE_VERSION_MAX, TABLE_NAME_MAX};
 use crate::merge::TieBreak;
@@ -34,6 +35,16 @@ pub(super) struct Header {
     pub(super) sites: Vec<SiteId>,
     pub(super) tables: Vec<Table>,
     pub(super) claims: VersionVector,
+    pub(super) collected: Option<Told>,
+}
+
+/// What the writer of a changeset has collected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// What it collected or heard of.
+    pub collected: Collected,
+    /// The changeset has everything that the writer held.
+    pub is_whole: bool,
 }
 
 /// One site of the claims on the wire: its index, and the versions held completely as inclusive ranges.
@@ -43,12 +54,18 @@ pub(super) type Claim = (u32, Vec<(u64, u64)>);
 const DEPTH_MAX: usize = 16;
 
 /// Writes a header. Every index in `claims` is one of `sites`.
-pub(super) fn encode(tie_break: TieBreak, sites: &[SiteId], tables: &[Table], claims: &[Claim]) -> Vec<u8> {
+pub(super) fn encode(
+    tie_break: TieBreak,
+    sites: &[SiteId],
+    tables: &[Table],
+    claims: &[Claim],
+    told: Option<&Told>,
+) -> Vec<u8> {
     let tie_break = match tie_break {
         TieBreak::Site => 0u8,
         TieBreak::Value => 1,
     };
-    rmp_serde::to_vec(&(tie_break, sites, tables, claims, Extensions))
+    rmp_serde::to_vec(&(tie_break, sites, tables, claims, Extensions { collected: told.cloned() }))
         .expect("serialising numbers, strings and lists into memory cannot fail")
 }
 
@@ -65,7 +82,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header> {
     let sites = wire.1.0;
     let tables = wire.2.0.into_iter().map(table).collect::<Result<Vec<_>>>()?;
     let claims = claims(&wire.3.0, &sites)?;
-    Ok(Header { tie_break, sites, tables, claims })
+    let collected = wire.4.collected;
+    if collected.as_ref().is_some_and(|told| !told.collected.is_sound()) {
+        return Err(faulty("a floor that no row could start above".to_owned()));
+    }
+    Ok(Header { tie_break, sites, tables, claims, collected })
 }
 
 fn table((name, key_columns, columns): (&str, u32, List<&str>)) -> Result<Table> {
@@ -136,7 +157,7 @@ struct WireHeader<'a>(
     List<SiteId>,
     #[serde(borrow)] List<(&'a str, u32, List<&'a str>)>,
     List<(u32, List<(u64, u64)>)>,
-    #[allow(dead_code)] Extensions,
+    Extensions,
 );
 
 /// A list that ignores the declared count until the items have come.
@@ -166,12 +187,22 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
     }
 }
 
-/// The map at the end: empty in format 1, and read past, so that hints can be added without a new format.
-struct Extensions;
+/// The map at the end: hints can be added to it without a new format. What is unknown is read past.
+#[derive(Default)]
+struct Extensions {
+    collected: Option<Told>,
+}
+
+/// The name of the extension that tells what was collected: `[floor, deletes, is whole]`.
+const COLLECTED: &str = "collected";
 
 impl Serialize for Extensions {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_map(Some(0))?.end()
+        let mut map = serializer.serialize_map(Some(usize::from(self.collected.is_some())))?;
+        if let Some(Told { collected, is_whole }) = &self.collected {
+            map.serialize_entry(COLLECTED, &(collected.floor, &collected.deletes, is_whole))?;
+        }
+        map.end()
     }
 }
 
@@ -191,7 +222,15 @@ impl<'de> Visitor<'de> for ExtensionsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
-        while entries.next_entry::<&str, IgnoredAny>()?.is_some() {}
-        Ok(Extensions)
+        let mut extensions = Extensions::default();
+        while let Some(name) = entries.next_key::<&str>()? {
+            if name == COLLECTED {
+                let (floor, deletes, is_whole) = entries.next_value::<(u64, VersionVector, bool)>()?;
+                extensions.collected = Some(Told { collected: Collected { floor, deletes }, is_whole });
+            } else {
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(extensions)
     }
 }

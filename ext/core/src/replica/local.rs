@@ -169,7 +169,9 @@ impl Transaction<'_> {
     /// of columns that this replica does not know stay behind with the old incarnation.
     fn put(&mut self, table: &str, identity: &Identity, sets: Sets<'_>, carried: Row) -> Result<()> {
         let schema = self.schema(table)?;
-        let cl = next_cl(self.row(table, identity).cl, LocalWrite::Insert)?;
+        let known = self.row(table, identity).cl;
+        let start = if known == 0 { self.replica().collected().floor } else { known };
+        let cl = next_cl(start, LocalWrite::Insert)?;
         let set = by_name(&schema, sets)?;
         let at = self.at();
         let mut row = Row { cl, ..Row::default() };

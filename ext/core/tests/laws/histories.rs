@@ -12,7 +12,7 @@ use proptest::test_runner::{RngAlgorithm, RngSeed, TestRng, TestRunner};
 use crate::arbitrary::*;
 use crate::world::*;
 
-fn statement() -> impl Strategy<Value = Statement> {
+pub(crate) fn statement() -> impl Strategy<Value = Statement> {
     let kinds = [
         Kind::Insert,
         Kind::Replace,

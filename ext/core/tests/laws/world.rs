@@ -258,7 +258,7 @@ pub(crate) fn deliver(replica: &mut Replica, changes: &[Change]) {
     changes.iter().for_each(|change| {
         claims.insert(change.stamp.site, change.stamp.version);
     });
-    assert_eq!(replica.apply(&Delta { changes: changes.to_vec(), claims }).refused, []);
+    assert_eq!(replica.apply(&Delta { changes: changes.to_vec(), claims, ..Delta::default() }).refused, []);
 }
 
 pub(crate) fn without_identity(change: Change) -> Change {
@@ -289,7 +289,7 @@ fn appear(replica: &mut Replica, what: Missing) {
 }
 
 /// Runs a statement; what it is refused for is its own business.
-fn run(tx: &mut Transaction<'_>, statement: &Statement) {
+pub(crate) fn run(tx: &mut Transaction<'_>, statement: &Statement) {
     let schemas = schemas();
     let schema = &schemas[statement.table % schemas.len()];
     let (late_table, late_column, _) = late_column();
