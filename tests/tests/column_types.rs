@@ -410,3 +410,32 @@ fn who_begins_again_keeps_what_was_counted_and_not_sent() {
     sync(&a, &b);
     assert_eq!(a.rows("SELECT id, n FROM t"), ["1|115", "3|8"]);
 }
+
+#[test]
+fn rows_placed_and_moved_at_one_place_on_several_sites_end_in_one_order_without_equal_keys() {
+    let sites: [Site; 3] = sites(
+        "CREATE TABLE item (id TEXT PRIMARY KEY NOT NULL, list TEXT, pos TEXT); CRR item;
+         SELECT crsql_fract_as_ordered('item', 'pos', 'list')",
+    );
+    sites[0].exec("INSERT INTO item VALUES ('first', 'l', 1), ('last', 'l', 1)");
+    sync_all(&[&sites[0], &sites[1], &sites[2]]);
+    for round in 0..5 {
+        for (n, site) in sites.iter().enumerate() {
+            for i in 0..20 {
+                let id = format!("{round} {n} {i}");
+                site.exec(&format!(
+                    "INSERT INTO item_fractindex (id, list, after_id) VALUES ('{id}', 'l', 'first')"
+                ));
+            }
+            site.exec("UPDATE item_fractindex SET after_id = 'first' WHERE id = 'last'");
+            site.exec(&format!("UPDATE item_fractindex SET after_id = 'last' WHERE id = '{round} {n} 3'"));
+        }
+        sync_all(&[&sites[0], &sites[1], &sites[2]]);
+    }
+    let order = sites[0].rows("SELECT id FROM item ORDER BY pos");
+    assert_eq!(order.len(), 302);
+    assert_eq!(order, sites[2].rows("SELECT id FROM item ORDER BY pos"));
+    assert_eq!(sites[0].int("SELECT count(DISTINCT pos) FROM item"), 302, "no two rows share a place");
+    let longest = sites[0].int("SELECT max(length(pos)) FROM item");
+    assert!(longest < 60, "{longest}");
+}
