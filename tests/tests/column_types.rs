@@ -439,3 +439,34 @@ fn rows_placed_and_moved_at_one_place_on_several_sites_end_in_one_order_without_
     let longest = sites[0].int("SELECT max(length(pos)) FROM item");
     assert!(longest < 60, "{longest}");
 }
+
+#[test]
+fn a_row_whose_clocks_stand_at_their_limit_begins_anew_with_what_its_counter_shows() {
+    for table in [
+        "t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT)",
+        "t (id INT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT)",
+        "t (id INT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT) WITHOUT ROWID",
+    ] {
+        for (cid, write) in [("name", "name = 'mine'"), ("max(best)", "best = 9")] {
+            let schema = format!(
+                r#"CREATE TABLE {table}; CRR t; INSERT INTO t VALUES (1, 40, 1, 'x');
+                SELECT crsql_as_crr('t', '{{"columns":{{"n":"counter","best":"max"}}}}')"#
+            );
+            let a = site(&schema);
+            let b = site(&schema.replace("INSERT INTO t VALUES (1, 40, 1, 'x');", ""));
+            sync(&a, &b);
+            b.exec("UPDATE t SET n = n + 2");
+            sync(&a, &b);
+            let hostile = format!(
+                "INSERT INTO crsql_changes (\"table\", pk, cid, val, col_version, db_version, site_id, cl, seq, site_version)
+                 VALUES ('t', x'010901', '{cid}', 5, 1099511627776, 1, x'{}', 1, 0, 1)",
+                "ff".repeat(16)
+            );
+            a.exec(&hostile);
+            a.exec(&format!("UPDATE t SET {write}"));
+            sync_all(&[&a, &b]);
+            assert_eq!(b.int("SELECT n FROM t"), 42, "{table}: {cid}");
+            assert_eq!(b.int("SELECT max(cl) FROM crsql_changes"), 3, "{table}: {cid}");
+        }
+    }
+}
