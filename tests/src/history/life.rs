@@ -141,7 +141,7 @@ impl Twin {
     pub(super) fn claim_what_the_replica_claims(&mut self) {
         let claims = VersionVector::decode(&self.site.version_vector(), &Limits::default());
         let claims = claims.expect("a version vector");
-        self.model.apply(&Delta { changes: Vec::new(), claims });
+        self.model.apply(&Delta { changes: Vec::new(), claims, ..Delta::default() });
     }
 
     /// A copy of the file that goes on as a replica of its own.
