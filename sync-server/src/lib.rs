@@ -7,15 +7,18 @@
 #![forbid(unsafe_code)]
 
 pub mod auth;
+pub mod backup;
 pub mod check;
 pub mod config;
 mod connection;
 mod context;
+pub mod doctor;
 mod http;
 pub mod journal;
 mod listener;
 mod log;
 pub mod metrics;
+mod paced;
 mod pool;
 mod random;
 mod room;

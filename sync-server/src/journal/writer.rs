@@ -27,6 +27,7 @@ enum Job {
     Append(Append),
     Create { room: String, epoch: u64, tie_break: u8, reply: Reply<()> },
     Trim { room: RoomKey, upto: u64, keep_bytes: u64, reply: Reply<Trimmed> },
+    Restore { room: RoomKey, epoch: u64, holdings: Vec<Holding>, reply: Reply<u64> },
     Restart { room: RoomKey, epoch: u64, holdings: Vec<Holding>, reply: Reply<()> },
 }
 
@@ -68,6 +69,10 @@ impl Writer {
 
     pub fn restart(&self, room: RoomKey, epoch: u64, holdings: Vec<Holding>) -> Result<(), JournalError> {
         self.ask(|reply| Job::Restart { room, epoch, holdings, reply })
+    }
+
+    pub fn restore(&self, room: RoomKey, epoch: u64, holdings: Vec<Holding>) -> Result<u64, JournalError> {
+        self.ask(|reply| Job::Restore { room, epoch, holdings, reply })
     }
 
     /// Writes what waits and ends the thread.
@@ -138,6 +143,10 @@ impl Work {
                 }
                 Some(Job::Trim { room, upto, keep_bytes, reply }) => {
                     let done = self.guarded(|work| trim(&work.connection, room.id, upto, keep_bytes));
+                    reply.send(done).ok();
+                }
+                Some(Job::Restore { room, epoch, holdings, reply }) => {
+                    let done = self.guarded(|work| restore(&work.connection, room.id, epoch, &holdings));
                     reply.send(done).ok();
                 }
                 Some(Job::Restart { room, epoch, holdings, reply }) => {
@@ -330,10 +339,27 @@ fn write(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
 
 fn restart(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<()> {
     let tx = connection.unchecked_transaction()?;
-    tx.execute("UPDATE room SET epoch = ?2 WHERE id = ?1", params![room, epoch as i64])?;
-    tx.execute("DELETE FROM holding WHERE room = ?1", [room])?;
-    holdings.iter().try_for_each(|holding| write_holding(&tx, room, holding))?;
+    begin_anew(&tx, room, epoch, holdings)?;
     tx.commit()
+}
+
+fn restore(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<u64> {
+    let tx = connection.unchecked_transaction()?;
+    for table in ["entry", "claim", "chain", "partial"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE room = ?1"), [room])?;
+    }
+    begin_anew(&tx, room, epoch, holdings)?;
+    // Nothing is before the first position: what is held lies behind the floor, in the database.
+    tx.execute("UPDATE room SET head = max(head, 1), floor = max(head, 1), bytes = 0 WHERE id = ?1", [room])?;
+    let head: i64 = tx.query_row("SELECT head FROM room WHERE id = ?1", [room], |row| row.get(0))?;
+    tx.commit()?;
+    Ok(head as u64)
+}
+
+fn begin_anew(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<()> {
+    connection.execute("UPDATE room SET epoch = ?2 WHERE id = ?1", params![room, epoch as i64])?;
+    connection.execute("DELETE FROM holding WHERE room = ?1", [room])?;
+    holdings.iter().try_for_each(|holding| write_holding(connection, room, holding))
 }
 
 fn write_holding(connection: &Connection, room: i64, holding: &Holding) -> rusqlite::Result<()> {
