@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+// What tests of the outside share with simulations inside names this crate.
+#[cfg(test)]
+extern crate self as crsql_server;
+
 pub mod auth;
 pub mod backup;
 pub mod check;
@@ -23,6 +27,8 @@ mod pool;
 mod random;
 mod room;
 pub mod serve;
+#[cfg(test)]
+mod sim;
 mod store;
 pub mod sync;
 mod tls;

@@ -42,9 +42,22 @@ struct Counted {
     context: Arc<Context>,
 }
 
+/// The connections there are.
 #[derive(Default)]
-struct Counts {
+pub struct Counts {
     by_ip: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Peer {
+    /// Counts a new connection, if there is a place for it.
+    pub fn admit(address: SocketAddr, counts: &Arc<Counts>, context: &Arc<Context>) -> Option<Peer> {
+        context.metrics.accepted.add(1);
+        let Some(counted) = counts.admit(address.ip(), context) else {
+            context.metrics.refused_connections.add(1);
+            return None;
+        };
+        Some(Peer { address, received: Arc::default(), _counted: Arc::new(counted) })
+    }
 }
 
 /// Serves `listener` until the relay drains.
@@ -65,13 +78,8 @@ pub async fn run(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>
                 continue;
             }
         };
-        context.metrics.accepted.add(1);
-        let Some(counted) = counts.admit(address.ip(), &context) else {
-            context.metrics.refused_connections.add(1);
-            continue;
-        };
+        let Some(peer) = Peer::admit(address, &counts, &context) else { continue };
         stream.set_nodelay(true).ok();
-        let peer = Peer { address, received: Arc::default(), _counted: Arc::new(counted) };
         tokio::spawn(connection(stream, peer, router.clone(), tls.clone(), context.clone()));
     }
 }
@@ -96,7 +104,8 @@ async fn connection(
     }
 }
 
-async fn http(
+/// Serves HTTP on one connection to its end.
+pub async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,

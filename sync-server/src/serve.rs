@@ -120,7 +120,7 @@ impl Relay {
             drain: watch::Sender::new(false),
             handshakes: Arc::new(Semaphore::new(settings.handshakes)),
             next_id: AtomicU64::new(1),
-            started: Instant::now(),
+            started: tokio::time::Instant::now(),
             journal: Arc::new(journal),
             metrics,
             auth,

@@ -155,14 +155,16 @@ impl Connection {
                     Some(member) => (Some(&mut member.signal), Some(&mut member.present)),
                     None => (None, None),
                 };
+                // In this order, so that a simulation can repeat it. What comes first is rare, or was asked for here.
                 tokio::select! {
-                    message = self.socket.recv(), if !leaving => Happening::Message(message),
+                    biased;
+                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    () = &mut expiry => Happening::Expired,
+                    _ = tick.tick() => Happening::Tick,
                     Some(reply) = answers.recv() => Happening::Reply(reply),
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
-                    _ = tick.tick() => Happening::Tick,
-                    () = &mut expiry => Happening::Expired,
-                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    message = self.socket.recv(), if !leaving => Happening::Message(message),
                 }
             };
             match happening {

@@ -77,7 +77,7 @@ pub struct Room {
     pub store: Arc<Store>,
     context: Arc<Context>,
     floor: AtomicU64,
-    trim: Mutex<Option<Instant>>,
+    trim: Mutex<Option<tokio::time::Instant>>,
     /// When it was looked for deleted rows.
     looked: Mutex<Instant>,
     state: Mutex<State>,
@@ -391,7 +391,7 @@ impl Room {
         if !is_due || self.lock().bytes <= keep.saturating_add(keep / TRIM_PART) {
             return;
         }
-        *last = Some(Instant::now());
+        *last = Some(tokio::time::Instant::now());
         let Some(room) = self.me.upgrade() else { return };
         self.store.run(move |store| while room.trim_some(store, keep) {});
     }
