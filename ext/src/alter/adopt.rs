@@ -26,7 +26,12 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         let info = eligible(&state.db, name, options.policies())?;
         if let Some(table) = known {
             options.store(state.db, table.id)?;
-            return super::renew_triggers(state, table.id);
+            // A column that came by a plain ALTER may be among those that are declared.
+            write_columns(state, &table)?;
+            crate::typed::declare(state, table.id, &info, &options.columns)?;
+            super::renew_triggers(state, table.id)?;
+            enlist(state)?;
+            return crate::park::retry(state);
         }
         forget_namesakes(state, &info.name)?;
         let rowid = state.db.last_insert_rowid();
@@ -37,8 +42,14 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         let id = state.db.last_insert_rowid() as u32;
         state.db.set_last_insert_rowid(rowid);
         options.store(state.db, id)?;
-        let table = Rc::new(crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name))?);
+        let described = || crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name));
+        let mut table = described()?;
         write_columns(state, &table)?;
+        if !options.columns.is_empty() {
+            crate::typed::declare(state, id, &info, &options.columns)?;
+            table = described()?;
+        }
+        let table = Rc::new(table);
         install_triggers(state, &table)?;
         state.check_schema()?;
         enlist(state)?;
@@ -78,6 +89,7 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
     for sql in [
         "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
         "DELETE FROM main.__crsql_column WHERE table_id = ?1",
+        "DELETE FROM main.__crsql_typed WHERE table_id = ?1",
         "DELETE FROM main.__crsql_segment WHERE table_id = ?1",
     ] {
         state.db.prepare(sql)?.execute(&id)?;

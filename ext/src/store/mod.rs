@@ -25,7 +25,7 @@ pub mod tables;
 mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
-pub use columns::{Columns, ROW};
+pub use columns::{COUNTERS_MAX, Columns, PARTS, ROW, is_part};
 pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
