@@ -121,6 +121,10 @@ metrics! {
     counter accepted,
     /// Connections refused because there were too many
     counter refused_connections,
+    /// Cells taken in that are larger than cell_warning
+    counter large_cells,
+    /// Times a room was found to have more deleted rows than tombstone_share
+    counter tombstone_alarms,
     /// Frames taken in
     counter frames_in,
     /// Frames taken in that were known already

@@ -295,3 +295,39 @@ async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
     client.close().await;
     second.stop().await;
 }
+
+#[tokio::test]
+async fn peers_connect_by_tls_and_trust_only_what_they_were_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    a.exec("INSERT INTO todo VALUES (1, 'milk')");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listen, files) = (format!("127.0.0.1:{port}"), [cert.to_str().unwrap(), key.to_str().unwrap()]);
+    let arguments = ["--listen", &listen, "--tls-cert", files[0], "--tls-key", files[1], "--room", "demo"];
+    let _server = sidecar(&a.path, &arguments);
+    let once = |url: String, trusts: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crsql-server"));
+        command.arg("sync").arg(&b.path).args(["--peer", &url, "--room", "demo", "--once", "--timeout", "8"]);
+        if trusts {
+            command.env("SSL_CERT_FILE", &cert);
+        }
+        Sidecar(command.stderr(Stdio::null()).spawn().unwrap())
+    };
+    let code = |child| async { tokio::task::spawn_blocking(|| finished(child)).await.unwrap().code() };
+    assert_eq!(code(once(format!("wss://localhost:{port}"), true)).await, Some(0));
+    assert_eq!(b.titles(), "milk");
+    assert_eq!(a.digest(), b.digest());
+    a.exec("INSERT INTO todo VALUES (2, 'bread')");
+    let [strange, plain] =
+        [once(format!("wss://localhost:{port}"), false), once(format!("ws://localhost:{port}"), false)];
+    assert_eq!(code(strange).await, Some(3), "nobody vouches for it");
+    assert_eq!(code(plain).await, Some(3), "it speaks TLS only");
+    assert_eq!(b.titles(), "milk");
+    // What is no certificate is an error at the start.
+    let wrong = ["--listen", "127.0.0.1:0", "--tls-cert", files[1], "--tls-key", files[1]];
+    assert_eq!(code(sidecar(&a.path, &wrong)).await, Some(2));
+}

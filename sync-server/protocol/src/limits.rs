@@ -36,9 +36,6 @@ pub const DIGEST_ENTRIES_MAX: usize = 1 << 12;
 /// Largest packed key in a digest range, in bytes.
 pub const DIGEST_KEY_BYTES_MAX: usize = 64 << 10;
 
-/// Deepest nesting of a message.
-pub const DEPTH_MAX: usize = 16;
-
 /// Largest presence value, in bytes.
 pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
 

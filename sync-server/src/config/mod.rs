@@ -150,6 +150,8 @@ settings! {
     staged_bytes: Size = "512MiB",
     /// How long an incomplete transaction waits for its next frame
     stage_ttl: Span = "1h",
+    /// Bytes per second that a message or a request's body must come with, once begun; 0: any
+    min_bytes_per_second: Size = "1KiB",
     /// Messages per second from one connection, five times as many in a burst
     messages_per_second: u64 = "200",
     /// Bytes per second from one connection, five times as many in a burst; beyond it the connection is read more slowly
@@ -172,6 +174,12 @@ settings! {
     key_bytes: Size = "2KiB",
     /// Bytes of one cell
     cell_bytes: Size = "8MiB",
+    /// Bytes of a cell that is counted as large
+    cell_warning: Size = "1MiB",
+    /// Which part of a room's rows, in percent, may be deleted ones before that is reported
+    tombstone_share: u64 = "50",
+    /// How often that is looked at
+    tombstone_interval: Span = "10m",
     /// Bytes of one HTTP request
     body_bytes: Size = "16MiB",
     /// Silence after which a connection is pinged

@@ -8,7 +8,7 @@ mod reply;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
 
 use crate::auth::{Grant, Permission};
 use crate::context::{Context, unix_ms};
+use crate::paced::Pace;
 use crate::random;
 use crate::room::{self, Cuts, Room, Rooms, Signal};
 use reply::Reply;
@@ -45,6 +46,8 @@ pub struct Arrival {
     pub token: Option<String>,
     /// Where it comes from, for the log.
     pub from: String,
+    /// The bytes that came from there.
+    pub received: Arc<AtomicU64>,
     /// Held until the handshake is done.
     pub _handshake: OwnedSemaphorePermit,
 }
@@ -64,6 +67,7 @@ pub(crate) struct Connection {
     /// Whether something was written that the socket has not been told to send.
     unflushed: bool,
     closing: bool,
+    pace: Pace,
 }
 
 /// What a connection has once it was let in.
@@ -99,6 +103,9 @@ impl Connection {
         let context = rooms.context().clone();
         let (replies, mut answers) = mpsc::unbounded_channel();
         let from = arrival.from.clone();
+        let settings = &context.settings;
+        let (least, grace) = (settings.min_bytes_per_second.0, settings.header_timeout.duration());
+        let pace = Pace::new(arrival.received.clone(), least, grace);
         let mut connection = Connection {
             id: context.next_id.fetch_add(1, Ordering::Relaxed),
             session: Session::accept(context.settings.session()),
@@ -111,6 +118,7 @@ impl Connection {
             storing: 0,
             unflushed: false,
             closing: false,
+            pace,
         };
         let id = connection.id;
         tracing::debug!(id, from, "connected");
@@ -153,15 +161,20 @@ impl Connection {
                 if wait_ms > 0 {
                     rest.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
                 }
+                // In this order, so that a simulation can repeat it. What comes first is rare, or was asked for here.
                 tokio::select! {
-                    () = &mut rest, if wait_ms > 0 => continue,
-                    message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
+                    biased;
+                    () = &mut rest, if wait_ms > 0 => {
+                        self.pace.resume();
+                        continue;
+                    }
+                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    () = &mut expiry => Happening::Expired,
+                    _ = tick.tick() => Happening::Tick,
                     Some(reply) = answers.recv() => Happening::Reply(reply),
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
-                    _ = tick.tick() => Happening::Tick,
-                    () = &mut expiry => Happening::Expired,
-                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
                 }
             };
             match happening {
@@ -169,6 +182,9 @@ impl Connection {
                 Happening::Reply(reply) => self.reply(reply).await,
                 Happening::Signal => self.feed().await,
                 Happening::Presence(presence) => self.presence(presence).await,
+                Happening::Tick if !self.is_resting() && self.pace.is_too_slow(std::time::Instant::now()) => {
+                    self.fail(Fault::new(Code::SLOW, "a message comes too slowly")).await;
+                }
                 Happening::Tick => {
                     self.handle(Input::Tick).await;
                     self.ask_for_gaps().await;
@@ -194,7 +210,13 @@ impl Connection {
         }
     }
 
+    /// Whether it is we who leave the next message in the socket.
+    fn is_resting(&self) -> bool {
+        self.session.read_after_ms() > self.context.now_ms()
+    }
+
     async fn message(&mut self, message: Option<Result<Message, axum::Error>>) {
+        self.pace.complete();
         match message {
             Some(Ok(Message::Binary(bytes))) => {
                 self.context.metrics.bytes_in.add(bytes.len() as u64);

@@ -127,6 +127,11 @@ impl Journal for Local {
         self.file(room).with(|connection| find::chains_upto(connection, room.id, site, version))
     }
 
+    fn restore(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<Cursor, JournalError> {
+        let epoch = random::u64();
+        self.file(room).writer.restore(room, epoch, holdings).map(|pos| Cursor { epoch, pos })
+    }
+
     fn is_sound(&self) -> bool {
         self.files.iter().all(|file| !file.broken.load(Ordering::Relaxed))
     }

@@ -182,6 +182,9 @@ pub trait Journal: Send + Sync {
     /// Tells `listener` of everything appended from now on. It replaces an earlier one of the room.
     fn subscribe(&self, room: RoomKey, listener: Weak<dyn Listener>);
 
+    /// Forgets every entry: only what is in the room's database is held, up to the position that this answers.
+    fn restore(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<Cursor, JournalError>;
+
     /// The entries after a position, about `bytes` of them and at least one.
     fn read(&self, room: RoomKey, after: u64, bytes: u64) -> Result<Vec<Entry>, JournalError>;
 

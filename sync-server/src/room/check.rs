@@ -25,6 +25,7 @@ pub struct Checker {
     columns: usize,
     key_bytes: usize,
     cell_bytes: usize,
+    cell_warning: usize,
 }
 
 /// What was found in a frame.
@@ -34,6 +35,8 @@ pub struct Contents {
     pub sites: BTreeMap<SiteId, u64>,
     /// The versions that the changeset claims.
     pub claims: VersionVector,
+    /// How many cells are larger than what is usual.
+    pub large_cells: u64,
 }
 
 impl Checker {
@@ -46,6 +49,7 @@ impl Checker {
             columns: settings.columns,
             key_bytes: settings.key_bytes.bytes(),
             cell_bytes: settings.cell_bytes.bytes(),
+            cell_warning: settings.cell_warning.bytes(),
         }
     }
 
@@ -114,6 +118,8 @@ impl Checker {
                 if key_bytes > self.key_bytes || values.iter().any(|value| size(value) > self.cell_bytes) {
                     return Err(Code::QUOTA);
                 }
+                let large = values.iter().filter(|value| size(value) > self.cell_warning);
+                contents.large_cells += large.count() as u64;
             }
         }
         Ok(contents)

@@ -25,9 +25,10 @@ pub struct Cuts {
 impl Cuts {
     /// Looks through a push. `bytes_max` bounds what a cut may hold.
     pub fn check(&mut self, push: Push, checker: &Checker, tie_break: u8, bytes_max: u64) -> Checked {
-        let mut frames = Vec::new();
+        let (mut frames, mut large_cells) = (Vec::new(), 0);
         for frame in push.frames {
             let contents = checker.frame(&frame, tie_break);
+            large_cells += contents.as_ref().map_or(0, |contents| contents.large_cells);
             match (frame.is_delta(), contents) {
                 (true, Ok(contents)) => self.add(frame, &contents, bytes_max),
                 (true, Err(code)) => self.refuse(code),
@@ -44,6 +45,7 @@ impl Cuts {
             claims: VersionVector::default(),
             chains: Vec::new(),
             refused: None,
+            large_cells,
         };
         if push.more {
             // A frame that is set aside spoils the claims of its cut.

@@ -26,6 +26,7 @@ use crsql_protocol::{Code, Fault, presence};
 use tokio::sync::{broadcast, watch};
 
 pub use cut::Cuts;
+pub use join::escaped;
 pub use read::{Answer, Progress, Sought};
 pub use recent::Live;
 pub use registry::{Rooms, unavailable};
@@ -39,6 +40,9 @@ use state::{Outcome, State};
 
 /// Presence messages that a reader may lag behind before it misses some.
 const PRESENCE_QUEUE: usize = 64;
+
+/// In a small room it does not matter how many rows are deleted ones.
+const TOMBSTONES_MIN: u64 = 1000;
 
 /// How often a journal is looked at to be trimmed.
 const TRIM_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
@@ -73,7 +77,9 @@ pub struct Room {
     pub store: Arc<Store>,
     context: Arc<Context>,
     floor: AtomicU64,
-    trim: Mutex<Option<Instant>>,
+    trim: Mutex<Option<tokio::time::Instant>>,
+    /// When it was looked for deleted rows.
+    looked: Mutex<Instant>,
     state: Mutex<State>,
     recent: Recent,
     signal: watch::Sender<Signal>,
@@ -103,6 +109,7 @@ impl Room {
             connections: AtomicUsize::new(0),
             floor: AtomicU64::new(opened.floor),
             trim: Mutex::default(),
+            looked: Mutex::new(Instant::now()),
             state: Mutex::new(state),
             recent: Recent::default(),
             signal: watch::Sender::new(Signal { head: opened.head.pos, failed: false }),
@@ -166,6 +173,7 @@ impl Room {
         reply: impl FnOnce(Result<Ack, Fault>) + Send + 'static,
     ) {
         let metrics = &self.context.metrics;
+        metrics.large_cells.add(push.large_cells);
         let mut state = self.lock();
         if state.failed {
             drop(state);
@@ -277,6 +285,26 @@ impl Room {
         self.append(&mut state, Outcome { settled, ..Outcome::default() }, 0, drop);
     }
 
+    /// Looks now and then how many of its rows are deleted ones: nobody may take them away, so they can only be known.
+    pub fn look_at_tombstones(self: &Arc<Self>) {
+        let settings = &self.context.settings;
+        let interval = settings.tombstone_interval.duration();
+        let mut looked = self.looked.lock().unwrap_or_else(|e| e.into_inner());
+        if looked.elapsed() < interval || self.head().pos == 0 {
+            return;
+        }
+        *looked = Instant::now();
+        let (room, share) = (self.clone(), settings.tombstone_share);
+        self.store.run(move |store| {
+            let Ok((rows, tombstones)) = store.rows_and_tombstones() else { return };
+            let is_much = tombstones.saturating_mul(100) > share.saturating_mul(rows + tombstones);
+            if rows + tombstones >= TOMBSTONES_MIN && is_much {
+                room.context.metrics.tombstone_alarms.add(1);
+                tracing::warn!(room = room.name, rows, tombstones, "most rows of the room are deleted ones");
+            }
+        });
+    }
+
     /// Takes bytes out of what the room may receive per second.
     pub fn admit_bytes(&self, bytes: u64) -> bool {
         let now_ms = self.context.now_ms();
@@ -363,7 +391,7 @@ impl Room {
         if !is_due || self.lock().bytes <= keep.saturating_add(keep / TRIM_PART) {
             return;
         }
-        *last = Some(Instant::now());
+        *last = Some(tokio::time::Instant::now());
         let Some(room) = self.me.upgrade() else { return };
         self.store.run(move |store| while room.trim_some(store, keep) {});
     }

@@ -82,7 +82,10 @@ impl Rooms {
         self.context.metrics.rooms.sub((before - open.len()) as u64);
         let rooms: Vec<_> = open.values().cloned().collect();
         drop(open);
-        rooms.iter().for_each(Room::expire);
+        for room in &rooms {
+            room.expire();
+            room.look_at_tombstones();
+        }
     }
 
     fn get(&self, name: &str) -> Option<Arc<Room>> {

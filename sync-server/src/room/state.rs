@@ -54,6 +54,8 @@ pub struct Checked {
     pub chains: Vec<ChainAt>,
     /// Why the cut is set aside, if it is.
     pub refused: Option<Code>,
+    /// How many cells of the push are larger than what is usual.
+    pub large_cells: u64,
 }
 
 /// Who pushes.

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crsql_core::version_vector::VersionVector;
+use crsql_protocol::message::Cursor;
 use crsql_protocol::{Code, Fault};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -102,15 +103,15 @@ impl Store {
         epoch: u64,
         tie_break: u8,
     ) -> Arc<Store> {
-        // Names of rooms are anybody's words and never become paths.
-        let name = blake3::hash(room.as_bytes()).to_hex();
         let data = &context.settings.data;
+        let path = path_of(data, room);
+        let name = blake3::hash(room.as_bytes()).to_hex();
         Arc::new(Store {
             journal: context.journal.clone(),
             key,
             epoch,
             tie_break,
-            path: data.join("rooms").join(&name[..2]).join(format!("{name}.db")),
+            path,
             snapshots: data.join("snapshots").join(&name[..2]),
             pool: context.materialisers.clone(),
             metrics: context.metrics.clone(),
@@ -177,6 +178,16 @@ impl Store {
         pos.map(|pos| Ok(self.journal.trim(self.key, pos, keep_bytes)?)).transpose()
     }
 
+    /// How many rows there are, and how many deleted ones of which the clocks are kept.
+    pub fn rows_and_tombstones(&self) -> Result<(u64, u64), StoreError> {
+        let sql = "SELECT value ->> 'rows', value ->> 'tombstones' FROM (SELECT crsql_stats() AS value)";
+        self.with(|connection, _| {
+            let count =
+                |row: &rusqlite::Row<'_>, at| row.get::<_, Option<i64>>(at).map(|n| n.unwrap_or(0) as u64);
+            Ok(connection.query_row(sql, [], |row| Ok((count(row, 0)?, count(row, 1)?)))?)
+        })
+    }
+
     /// The length of the database when it was looked at last, in bytes; 0 before.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)
@@ -236,6 +247,19 @@ impl Store {
         OPEN.fetch_add(1, Ordering::Relaxed);
         Ok(Database { connection, pos })
     }
+}
+
+/// Where the database of a room lies. Names of rooms are anybody's words and never become paths.
+pub fn path_of(data: &std::path::Path, room: &str) -> PathBuf {
+    let name = blake3::hash(room.as_bytes()).to_hex();
+    data.join("rooms").join(&name[..2]).join(format!("{name}.db"))
+}
+
+/// Makes a database that follows its journal from a position on.
+pub fn follows(connection: &Connection, at: Cursor) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    let place = params![at.epoch as i64, at.pos as i64];
+    connection.execute("INSERT OR REPLACE INTO __crsql_relay VALUES (1, ?1, ?2)", place).map(drop)
 }
 
 impl Drop for Database {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::engine::Command;
-use super::target::tls;
+use super::tls;
 
 /// How long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -167,7 +167,7 @@ impl Fetch<'_> {
         if !is_tls {
             return send(stream, request).await;
         }
-        let config = tls().map_err(|error| Failed { text: error.to_string(), is_final: true })?;
+        let config = tls::client().map_err(|error| Failed { text: error.to_string(), is_final: true })?;
         let name =
             ServerName::try_from(host).map_err(|error| Failed { text: error.to_string(), is_final: true })?;
         send(tokio_rustls::TlsConnector::from(config).connect(name, stream).await?, request).await

@@ -24,12 +24,14 @@ mod link;
 mod listen;
 mod status;
 mod target;
+mod tls;
 mod watch;
 
 pub use address::Address;
 pub use listen::Listen;
 pub use status::{LinkStatus, Phase, Status};
 pub use target::{Target, Token, TokenFuture};
+pub use tls::server_tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -15,10 +15,10 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::Address;
 use super::engine::Command;
 use super::fetch::Fetch;
 use super::link::{Ended, SUBPROTOCOL, pump, socket_config};
+use super::{Address, tls};
 use crate::{Error, Result};
 
 /// How long connecting may take.
@@ -193,30 +193,13 @@ async fn open(url: &str) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
     let mut request = url.into_client_request().map_err(|error| refuse(&error))?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     let config = socket_config(crsql_protocol::limits::MESSAGE_BYTES_MAX);
-    let connector = if url.starts_with("wss:") { Connector::Rustls(tls()?) } else { Connector::Plain };
+    let connector =
+        if url.starts_with("wss:") { Connector::Rustls(tls::client()?) } else { Connector::Plain };
     let (socket, _) =
         tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector))
             .await
             .map_err(|error| refuse(&error))?;
     Ok(socket)
-}
-
-/// Trusts what browsers trust, and the certificates in the file that `SSL_CERT_FILE` names.
-pub(super) fn tls() -> Result<Arc<rustls::ClientConfig>> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let refuse = |error: &dyn fmt::Display| Error::Tls(error.to_string());
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
-        let certificates = CertificateDer::pem_file_iter(&file).map_err(|error| refuse(&error))?;
-        roots.add_parsable_certificates(certificates.flatten());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| refuse(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]
