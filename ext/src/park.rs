@@ -282,8 +282,8 @@ pub fn read(row: &Statement) -> Result<Loose> {
 
 /// Calls `each` with every parked change after `since`, in the order of their apply positions.
 pub fn scan(state: &State, since: u64, mut each: impl FnMut(Loose) -> Result<()>) -> Result<()> {
-    let mut select =
-        state.db.prepare(&format!("{SELECT} WHERE db_version > ?1 ORDER BY db_version, seq, id"))?;
+    let sql = format!("{SELECT} WHERE db_version > ?1 ORDER BY db_version, seq, id");
+    let mut select = state.pool.prepare(state.db, &sql)?;
     let args = [ValueRef::Integer(i64::try_from(since).unwrap_or(i64::MAX))];
     let mut rows = select.query(&args)?;
     while rows.step()? {
@@ -501,7 +501,7 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
 
 /// The clock that loose changes of one row and one causal length make together.
 pub fn clock_of(state: &State, table: &Table, changes: &[&Loose]) -> Result<RowClock> {
-    let mut groups: SmallVec<[Group; 1]> = SmallVec::new();
+    let mut groups: SmallVec<[Group; 2]> = SmallVec::new();
     for change in changes {
         let slot = match change.is_row() {
             true => ROW,

@@ -394,7 +394,7 @@ pub fn changes_in(clock: &RowClock) -> u64 {
 }
 
 /// The stamp of a death: of the row-existence change, or of whatever even-cl change told of it.
-fn death_of(row: &Incoming<'_>) -> SmallVec<[Group; 1]> {
+fn death_of(row: &Incoming<'_>) -> SmallVec<[Group; 2]> {
     let Some(group) = row.clock.group_of(ROW).or(row.clock.groups.first()) else { return SmallVec::new() };
     let slot = if group.columns.contains(ROW) { ROW } else { group.columns.iter().next().unwrap_or(ROW) };
     let only = Columns::one(ROW);
@@ -466,7 +466,7 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
     let Found { place, is_spelling, clock: Some(local) } = found else { return Ok(Outcome::Ignored) };
     let order = Order { state, db: state.db };
     let by_value = state.tie_break()? == TieBreak::Value;
-    let mut winners: SmallVec<[Group; 1]> = SmallVec::new();
+    let mut winners: SmallVec<[Group; 2]> = SmallVec::new();
     let mut columns = Columns::new();
     for group in &row.clock.groups {
         // What comes once more mostly comes as it came before.
