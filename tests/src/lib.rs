@@ -12,6 +12,7 @@ pub mod extension;
 pub mod fault_host;
 pub mod faults;
 pub mod files;
+pub mod fixture;
 pub mod history;
 pub mod process;
 pub mod rng;
