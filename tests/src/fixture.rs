@@ -17,8 +17,11 @@ pub fn present_format() -> i64 {
     site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, v); CRR t").int("SELECT format FROM __crsql_state")
 }
 
-/// Each kind of content that a format can hold: a name, and what makes it.
-pub const FIXTURES: [(&str, fn(&Site)); 5] = [
+/// A fixture: its name, and what makes it.
+pub type Fixture = (&'static str, fn(&Site));
+
+/// Each kind of content that a format can hold.
+pub const FIXTURES: [Fixture; 5] = [
     ("log", log),
     ("segments", segments),
     ("parked", parked),
