@@ -179,3 +179,24 @@ fn a_raise_in_a_check_like_trigger_does_not_stop_a_merge() {
     assert_eq!(b.rows("SELECT * FROM c"), ["1|50"], "user triggers do not fire during merge");
     assert_converged(&[&a, &b]);
 }
+
+#[test]
+fn a_new_incarnation_that_is_refused_leaves_the_old_row() {
+    for options in ["", "WITHOUT ROWID"] {
+        let a = site(&format!("CREATE TABLE t (id TEXT PRIMARY KEY NOT NULL, x, y) {options}; CRR t"));
+        let b = site(&format!(
+            "CREATE TABLE t (id TEXT PRIMARY KEY NOT NULL, x CHECK (x < 10), y) {options}; CRR t"
+        ));
+        a.exec("INSERT INTO t VALUES ('k', 5, 'old'), ('l', 6, 'other')");
+        sync(&a, &b);
+        a.exec("REPLACE INTO t VALUES ('k', 50, 'new')");
+        let report = pull(&b, &a);
+        assert_eq!((report.applied, report.parked > 0), (0, true));
+        assert_eq!(b.rows("SELECT * FROM t ORDER BY id"), ["'k'|5|'old'", "'l'|6|'other'"], "{options}");
+        assert_eq!(b.doctor(), "[]");
+        assert_eq!(b.digest(), a.digest(), "what is refused is held");
+        a.exec("UPDATE t SET x = 7 WHERE id = 'k'");
+        sync(&a, &b);
+        assert_converged(&[&a, &b]);
+    }
+}
