@@ -4,10 +4,11 @@ mod admin;
 
 use crate::alter;
 use crate::changeset::Since;
-use crate::schema::eligibility::Policies;
+use crate::options::Options;
 use crate::sqlite::{Call, Db, Error, Flags, Result, ValueRef, register_function};
 use crate::state::State;
 use crsql_core::changeset::Compress;
+use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -73,16 +74,10 @@ fn as_crr(state: &State, call: &mut Call<'_>) -> Result<()> {
     )?;
     let last = call.arg_count() - 1;
     let has_options = last > 0 && matches!(call.arg(last), ValueRef::Text(text) if text.starts_with(b"{"));
-    if has_options {
-        let options = call.text(NAME, last)?;
-        if !options.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}") {
-            return Err(Error::refused(format_args!(
-                "{NAME}: this version knows no options, so {options:?} must be '{{}}' or left out"
-            )));
-        }
-    }
+    let options =
+        if has_options { Options::parse(NAME, call.text(NAME, last)?)? } else { Options::default() };
     let name = named_table(call, NAME, call.arg_count() - usize::from(has_options))?;
-    alter::as_crr(state, name, Policies::default())?;
+    alter::as_crr(state, name, &options)?;
     call.set_text("OK");
     Ok(())
 }
@@ -112,9 +107,16 @@ fn site_id(state: &State, call: &mut Call<'_>) -> Result<()> {
 
 fn new_site(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_new_site";
-    call.expect_args(NAME, 0..=1, "no arguments, or 1: the last version to leave to the old identity")?;
+    const WANTED: &str =
+        "no arguments, or 1: the last version to leave to the old identity, or the identity to take";
+    call.expect_args(NAME, 0..=1, WANTED)?;
     let site = if call.arg_count() == 0 {
         crate::site::new_site(state)?
+    } else if let ValueRef::Blob(bytes) = call.arg(0) {
+        let site =
+            SiteId::try_from(bytes).map_err(|error| Error::refused(format_args!("{NAME}: {error}")))?;
+        crate::site::become_site(state, site)?;
+        site
     } else {
         let keep = call.integer(NAME, 0)?;
         let keep = u64::try_from(keep)

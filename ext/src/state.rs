@@ -79,9 +79,16 @@ pub struct State {
     last_table: RefCell<Option<Rc<Table>>>,
     /// What is known of the next row to be captured.
     pub quick: Cell<Quick>,
+    /// Whose changes are merged right now.
+    pub source: Cell<crate::collect::Source>,
+    /// The registered sites that hold what was collected, and when that was read.
+    pub past_members: RefCell<Option<PastMembers>>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
 }
+
+/// See [`State::past_members`].
+pub type PastMembers = (Rc<BTreeSet<SiteId>>, u32);
 
 /// Keeps capture quiet while a merge writes base tables.
 pub struct Mute<'a>(&'a Cell<u32>);
@@ -129,6 +136,8 @@ impl State {
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
             quick: Cell::default(),
+            source: Cell::new(crate::collect::Source::Peer { is_past: false }),
+            past_members: RefCell::new(None),
             rows_impacted: Cell::new(0),
         }
     }
@@ -396,6 +405,7 @@ impl State {
             Err(_) => self.is_store_stale.set(true),
         }
         self.tombstones.borrow_mut().1 = u32::MAX;
+        self.past_members.take();
         self.forget_schema();
     }
 
@@ -465,6 +475,7 @@ impl State {
         let is_spilled = mark.has_written();
         self.store.borrow_mut().forget_to_savepoint(is_spilled);
         self.tombstones.borrow_mut().1 = u32::MAX;
+        self.past_members.take();
         self.forget_schema();
     }
 

@@ -10,6 +10,7 @@
 mod bulk;
 pub mod bytes;
 pub mod clock;
+mod collected;
 pub mod columns;
 pub mod draft;
 mod edit;
@@ -24,7 +25,7 @@ pub mod tables;
 mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
-pub use columns::{Columns, ROW};
+pub use columns::{COUNTERS_MAX, Columns, PARTS, ROW, is_part};
 pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
@@ -32,6 +33,7 @@ pub use replay::{Layer, Replay};
 pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
+use crsql_core::collect::Collected;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::RangeSet;
 use lookup::{Layers, Lookup, Segments};
@@ -78,6 +80,8 @@ pub struct Store {
     is_current: bool,
     /// A version of ours that we have seen and did not know: see [`Store::raise_version`].
     raised: u64,
+    /// What was collected, here or elsewhere.
+    collected: Rc<Collected>,
 }
 
 impl Store {
@@ -99,6 +103,7 @@ impl Store {
             is_writing: false,
             is_current: false,
             raised: 0,
+            collected: Rc::default(),
         }
     }
 
@@ -114,7 +119,7 @@ impl Store {
         if known {
             let mut format = self.db.prepare("SELECT format FROM main.__crsql_state")?;
             let format = format.query_i64(&[])?.unwrap_or(0);
-            if format != tables::FORMAT {
+            if format != tables::FORMAT && format != tables::FORMAT_COLLECTED {
                 return Err(Error::refused(format_args!(
                     "this database has clock format {format}, and this crsql reads format {}; \
                      open it with a newer crsql",
@@ -214,9 +219,17 @@ impl Store {
         self.spilled = spilled;
     }
 
-    /// The schema changed: our tables may have come or gone.
+    /// The schema changed: our tables may have come or gone, or others may have taken their place.
     pub fn recheck_schema(&mut self) {
-        self.has_schema = None;
+        match self.spilled {
+            None => {
+                let raised = self.raised;
+                self.forget();
+                self.raised = raised;
+            }
+            // A part of the open transaction is ours; nobody else can have written.
+            Some(_) => self.has_schema = None,
+        }
     }
 
     /// True when a part of the open transaction is stored already.
@@ -268,9 +281,10 @@ impl Store {
                     rows: 0,
                 },
                 row.column_i64(3) as u32,
+                row.column_i64(4),
             ))
         })?;
-        let (state, site) = state.ok_or_else(bytes::damaged)?;
+        let (state, site, format) = state.ok_or_else(bytes::damaged)?;
         let last = statements
             .log_last
             .query_row(&[], |row| log::decode_tail(row.column_i64(0) as u64, row.column_blob(1)))?;
@@ -280,6 +294,10 @@ impl Store {
             self.overlay = Rc::default();
             self.overlay_at = state.db_version;
             self.overlay_generation = tail.generation;
+            self.collected = match format {
+                tables::FORMAT => Rc::default(),
+                _ => collected::read(self.db)?,
+            };
         }
         self.site = site;
         self.tail = Some(tail);
@@ -302,7 +320,8 @@ impl Store {
     pub fn next_local(&self) -> LocalVersion {
         let tail = self.tail();
         let version = tail.version.max(self.raised) + 1;
-        LocalVersion { site: self.site, version, db_version: tail.db_version + 1 }
+        let floor = self.collected.floor;
+        LocalVersion { site: self.site, version, db_version: tail.db_version + 1, floor }
     }
 
     /// Our own version `version` exists, though this file does not know it (it was restored from an older copy).
@@ -345,13 +364,17 @@ impl Store {
         replay.prefetch(entries.iter().map(|entry| &entry.ops), &mut base)?;
         for entry in &entries {
             let tail = &entry.tail;
+            // The floor is as it was then: it only moves while the log is empty.
+            let local = LocalVersion {
+                site: self.site,
+                version: tail.version,
+                db_version: tail.db_version,
+                floor: self.collected.floor,
+            };
             for op in entry.ops.pending() {
-                replay.apply(op, 0, &entry.ops, tail.db_version, &mut base)?;
+                replay.apply(op, 0, &entry.ops, local, &mut base)?;
             }
-            replay.seal(
-                LocalVersion { site: self.site, version: tail.version, db_version: tail.db_version },
-                0,
-            );
+            replay.seal(local, 0);
         }
         let (layer, _) = replay.into_layer(self.next_local(), 0);
         Rc::make_mut(&mut self.overlay).extend(layer);
@@ -561,6 +584,21 @@ impl Store {
         let tail = self.tail();
         self.site = ordinal;
         self.set_state(Tail { version: 0, generation: tail.generation + 1, ..tail })
+    }
+
+    /// Versions of this site that were held as somebody else's are our own now: all of them up to the last, but for the
+    /// holes between them.
+    pub fn own(&mut self, held: Option<&RangeSet>) -> Result<()> {
+        let Some(last) = held.and_then(RangeSet::max) else { return Ok(()) };
+        let missing = held.map(|held| RangeSet::of(1, last).difference(held)).unwrap_or_default();
+        let missing: Vec<Completed> =
+            missing.iter().map(|(lo, hi)| (self.site | sites::MISSING, lo, hi)).collect();
+        self.db
+            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
+            .execute(&[ValueRef::Integer(i64::from(self.site))])?;
+        self.sites.complete(self.db, &missing)?;
+        let tail = self.tail();
+        self.set_state(Tail { version: last, ..tail })
     }
 
     /// Sets the counters of an empty log.

@@ -11,7 +11,7 @@ thread_local! {
 }
 
 /// Everything that a long run must see at least once.
-pub const RARE: [&str; 44] = [
+pub const RARE: [&str; 45] = [
     "statement aborted",
     "statement aborted after some of its rows",
     "insert or fail kept a prefix",
@@ -46,6 +46,7 @@ pub const RARE: [&str; 44] = [
     "file cloned",
     "fresh replica joined",
     "late table added",
+    "type declared late",
     "late column added by ALTER alone",
     "late column added between begin and commit",
     "vacuum or analyze or gc or checkpoint",

@@ -44,10 +44,10 @@ impl Twin {
 
     /// Gives an old replica one of the things it lacks.
     pub fn upgrade(&mut self, rng: &mut Rng) {
-        if rng.one_in(2) {
-            self.add_late_tables();
-        } else {
-            self.add_late_columns(rng.one_in(2));
+        match rng.below(3) {
+            0 => self.add_late_tables(),
+            1 => self.add_late_columns(rng.one_in(2)),
+            _ => self.declare_late_types(),
         }
     }
 
@@ -55,6 +55,21 @@ impl Twin {
     pub fn upgrade_fully(&mut self) {
         self.add_late_columns(false);
         self.add_late_tables();
+        self.declare_late_types();
+    }
+
+    fn declare_late_types(&mut self) {
+        for table in self.schema.tables.clone() {
+            let late = table.columns.iter().filter(|column| column.late_type);
+            let Some(sql) = table.declaration(late.clone()) else { continue };
+            if self.model.schema(&table.name).is_some() {
+                saw("type declared late");
+                self.site.exec(&sql);
+                for column in late {
+                    self.model.declare(&table.name, &column.name, column.kind).expect("a known table");
+                }
+            }
+        }
     }
 
     fn add_late_tables(&mut self) {
@@ -141,7 +156,7 @@ impl Twin {
     pub(super) fn claim_what_the_replica_claims(&mut self) {
         let claims = VersionVector::decode(&self.site.version_vector(), &Limits::default());
         let claims = claims.expect("a version vector");
-        self.model.apply(&Delta { changes: Vec::new(), claims });
+        self.model.apply(&Delta { claims, ..Delta::default() });
     }
 
     /// A copy of the file that goes on as a replica of its own.

@@ -74,7 +74,7 @@ impl Mail {
             let sql = format!("SELECT {TEN} FROM crsql_changes WHERE db_version > {position}");
             from.site.values(&sql).iter().map(change_of).collect()
         };
-        let delta = Delta { changes, claims: VersionVector::default() };
+        let delta = Delta { changes, ..Delta::default() };
         Mail::Changeset { blob, delta, same: from.complete }
     }
 

@@ -5,6 +5,7 @@
 
 use crate::Rng;
 use crate::value::{Ident, SqlValue};
+use crsql_core::column::ColumnType;
 use crsql_core::key::{Affinity, Collation, KeyColumn, apply_affinity};
 use crsql_core::replica::TableSchema;
 use crsql_core::value::Value;
@@ -33,6 +34,10 @@ pub struct ColumnSpec {
     pub checked: bool,
     /// Old replicas get it later.
     pub late: bool,
+    /// How it merges.
+    pub kind: ColumnType,
+    /// It begins as a register, and old replicas declare the type later.
+    pub late_type: bool,
 }
 
 /// A table.
@@ -66,11 +71,29 @@ pub struct Schema {
 impl ColumnSpec {
     fn plain(name: &str, declared: &'static str, affinity: Affinity, default: SqlValue) -> ColumnSpec {
         let key = KeyColumn { affinity, collation: Collation::Binary };
-        ColumnSpec { name: name.into(), declared, key, default, not_null: false, checked: false, late: false }
+        ColumnSpec {
+            name: name.into(),
+            declared,
+            key,
+            default,
+            not_null: false,
+            checked: false,
+            late: false,
+            kind: ColumnType::Register,
+            late_type: false,
+        }
     }
 
     fn collated(mut self, collation: Collation) -> ColumnSpec {
         self.key.collation = collation;
+        self
+    }
+
+    fn typed(mut self, kind: ColumnType) -> ColumnSpec {
+        self.kind = kind;
+        if kind == ColumnType::Counter {
+            (self.default, self.not_null, self.checked) = (0.into(), true, false);
+        }
         self
     }
 
@@ -156,9 +179,10 @@ impl TableSpec {
             (false, true) => " WITHOUT ROWID",
             (false, false) => "",
         };
+        let typed = self.columns.iter().filter(|column| with_late_columns || !column.late_type);
         let name = self.name.replace('\'', "''");
-        let mut ddl =
-            format!("CREATE TABLE {table} ({}){options};SELECT crsql_as_crr('{name}');", parts.join(", "));
+        let as_crr = self.declaration(typed).unwrap_or_else(|| format!("SELECT crsql_as_crr('{name}');"));
+        let mut ddl = format!("CREATE TABLE {table} ({}){options};{as_crr}", parts.join(", "));
         if self.triggers {
             let first = Ident(&self.columns[0].name);
             for (n, event) in ["INSERT", "UPDATE"].iter().enumerate() {
@@ -177,12 +201,25 @@ impl TableSpec {
         ddl
     }
 
+    /// The statement that declares the types of these columns; none if they are registers all.
+    pub fn declaration<'c>(&self, columns: impl Iterator<Item = &'c ColumnSpec>) -> Option<String> {
+        let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\\\""));
+        let typed = columns.filter(|column| column.kind != ColumnType::Register);
+        let members: Vec<String> =
+            typed.map(|column| format!("{}:\"{}\"", quoted(&column.name), column.kind)).collect();
+        let options = format!("{{\"columns\":{{{}}}}}", members.join(",")).replace('\'', "''");
+        let name = self.name.replace('\'', "''");
+        (!members.is_empty()).then(|| format!("SELECT crsql_as_crr('{name}', '{options}');"))
+    }
+
     /// The model's schema of the table as [`ddl`](Self::ddl) makes it.
     pub fn model(&self, with_late_columns: bool) -> TableSchema {
         let key: Vec<KeyColumn> = self.key.iter().map(|column| column.key).collect();
         let columns = self.columns.iter().filter(|column| with_late_columns || !column.late);
         columns.fold(TableSchema::new(&self.name, key), |schema, column| {
-            schema.column(&column.name, self.default_of(column))
+            let is_known = with_late_columns || !column.late_type;
+            let kind = if is_known { column.kind } else { ColumnType::Register };
+            schema.typed(&column.name, kind, self.default_of(column))
         })
     }
 
@@ -227,12 +264,33 @@ impl Schema {
             vec![any("v", null.clone()), any("w", SqlValue::Real(1.5_f64.to_bits()))],
         );
         late.late = true;
+        let counter = |name: &str| any(name, 0.into()).typed(ColumnType::Counter);
+        let mut later = counter("later");
+        later.late_type = true;
+        let score = vec![
+            any("x", null.clone()),
+            any("best", null.clone()).typed(ColumnType::Max),
+            any("least", 5.into()).typed(ColumnType::Min),
+            counter("hits"),
+            later,
+        ];
+        let mut duel = table(
+            "duel",
+            vec![text("b"), integer("a")],
+            vec![any("top", null.clone()).typed(ColumnType::Max), counter("n")],
+        );
+        duel.without_rowid = true;
+        let tally =
+            table("tally", vec![text("word").collated(Collation::NoCase)], vec![counter("n"), counter("m")]);
         Schema {
             tables: vec![
                 table("t", vec![integer("id")], t),
                 k,
                 table("u", vec![any("id", null.clone())], vec![any("v", null)]),
                 table("tag", vec![text("id").collated(Collation::Rtrim)], vec![]),
+                table("score", vec![integer("id")], score),
+                tally,
+                duel,
                 late,
             ],
         }
@@ -279,7 +337,10 @@ fn generated_table(n: usize, rng: &mut Rng) -> TableSpec {
             column.not_null = column.default != SqlValue::Null && rng.one_in(3);
             column.checked = rng.one_in(6);
             column.late = i > 0 && i + 1 == column_count && rng.one_in(2);
-            column
+            let kinds = [ColumnType::Counter, ColumnType::Max, ColumnType::Min];
+            // The model converts no sums, so there is no affinity to do it.
+            let may_have_type = i > 0 && !column.late && matches!(column.declared, "" | "ANY");
+            if may_have_type && rng.one_in(2) { column.typed(*rng.pick(&kinds)) } else { column }
         })
         .collect();
     // Which columns a trigger wrote is unknown until our own triggers are renewed after a plain ALTER.

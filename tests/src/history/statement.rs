@@ -3,6 +3,7 @@
 use super::schema::{ColumnSpec, Schema, TableSpec, UNCHECKED, VETOED};
 use crate::Rng;
 use crate::value::{Ident, SqlValue};
+use crsql_core::column::ColumnType;
 use crsql_core::key::{Affinity, Collation};
 use crsql_core::replica::Replica;
 
@@ -223,6 +224,9 @@ fn some_values(present: &[&ColumnSpec], table: &TableSpec, or: Or, rng: &mut Rng
 
 /// A value for a column, rarely one that a rule of the table refuses.
 fn value_for(column: &ColumnSpec, table: &TableSpec, or: Or, rng: &mut Rng) -> SqlValue {
+    if column.kind == ColumnType::Counter {
+        return number(rng);
+    }
     if table.triggers && column.name == table.columns[0].name && rng.one_in(8) {
         return SqlValue::text(VETOED);
     }
@@ -250,6 +254,14 @@ fn fitting(given: SqlValue, column: &ColumnSpec, table: &TableSpec, or: Or, rng:
         SqlValue::Blob(vec![rng.below(4) as u8]),
     ];
     others.into_iter().find(fits).expect("every type has one of these")
+}
+
+fn number(rng: &mut Rng) -> SqlValue {
+    match rng.below(12) {
+        0 => SqlValue::Integer(rng.bits() as i64),
+        1 => SqlValue::Real((rng.below(40) as f64 / 10.0).to_bits()),
+        _ => SqlValue::Integer(rng.between(-5, 20)),
+    }
 }
 
 fn key(table: &TableSpec, rng: &mut Rng) -> Vec<SqlValue> {
