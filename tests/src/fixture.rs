@@ -21,12 +21,13 @@ pub fn present_format() -> i64 {
 pub type Fixture = (&'static str, fn(&Site));
 
 /// Each kind of content that a format can hold.
-pub const FIXTURES: [Fixture; 5] = [
+pub const FIXTURES: [Fixture; 6] = [
     ("log", log),
     ("segments", segments),
     ("parked", parked),
     ("value-tie-break", by_value),
     ("alters", alters),
+    ("typed", typed),
 ];
 
 const SCHEMA: &str = "
@@ -92,6 +93,16 @@ fn alters(a: &Site) {
         "SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN z DEFAULT 'dz'; UPDATE t SET z = 1 WHERE id = 1; SELECT crsql_commit_alter('t');
          ALTER TABLE t RENAME COLUMN x TO \"renamed x\"; UPDATE t SET \"renamed x\" = 2 WHERE id = 2;
          ALTER TABLE k ADD COLUMN plain; UPDATE k SET plain = 3; SELECT crsql_as_table('u'); DROP TABLE r",
+    );
+}
+
+fn typed(a: &Site) {
+    a.exec(SCHEMA);
+    a.exec(
+        "CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, n INT NOT NULL DEFAULT 0, high, low, v);
+         SELECT crsql_as_crr('c', '{\"columns\":{\"n\":\"counter\",\"high\":\"max\",\"low\":\"min\"}}');
+         INSERT INTO c VALUES (1, 5, 5, 5, 'v'), (2, 0, NULL, NULL, NULL); UPDATE c SET n = n + 2, high = 9, low = 1 WHERE id = 1;
+         UPDATE c SET n = n - 1; DELETE FROM c WHERE id = 2; INSERT INTO c (id) VALUES (2); INSERT INTO t VALUES (1, 1, 1)",
     );
 }
 

@@ -200,3 +200,20 @@ fn a_new_incarnation_that_is_refused_leaves_the_old_row() {
         assert_converged(&[&a, &b]);
     }
 }
+
+#[test]
+fn a_local_write_dominates_a_cell_that_a_check_keeps_waiting() {
+    let a = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t");
+    let b = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x CHECK (x < 10), y); CRR t");
+    a.exec("INSERT INTO t VALUES (1, 1, 'y')");
+    sync(&a, &b);
+    a.exec("UPDATE t SET x = 2; UPDATE t SET x = 3; UPDATE t SET x = 50");
+    pull(&b, &a);
+    assert_eq!(b.rows("SELECT cid, col_version FROM crsql_conflicts"), ["'x'|4"]);
+    b.exec("UPDATE t SET x = 7");
+    assert_eq!(b.rows("SELECT col_version FROM crsql_changes WHERE cid = 'x'"), ["5"]);
+    assert_eq!(b.rows("SELECT 1 FROM crsql_parked"), NO_ROWS);
+    sync(&a, &b);
+    assert_eq!(a.rows("SELECT x FROM t"), ["7"]);
+    assert_converged(&[&a, &b]);
+}
