@@ -8,6 +8,8 @@ use crate::fault_host::{self, Image, Io, Lasting, Trouble, VFS};
 use crate::site::{Site, load_extension, message};
 use crate::{Rng, pull, site};
 use rusqlite::{Connection, OpenFlags};
+use std::cell::Cell;
+use std::sync::Once;
 
 /// The database on the test's disk.
 const FILE: &str = "fault.db";
@@ -232,9 +234,12 @@ impl Script {
     pub fn strike(&self, kind: Kind, point: u64) -> bool {
         let what = || format!("{}, {:?}, {kind:?} at {point}", self.name, self.mode);
         fault_host::insert_disk(&self.start);
+        watch_panics();
         let before = fault_host::outstanding_allocations();
         let mut random = Rng::new(point);
         let Outcome { connection, acknowledged, struck } = self.run_with(kind, point);
+        // A panic inside the extension is caught at its edge; it is not to happen all the same.
+        assert_eq!(PANICS.take(), 0, "{}: the extension panicked", what());
         let is_power_loss = matches!(kind, Kind::PowerLoss);
         let left =
             if is_power_loss { fault_host::image_after_power_loss(&mut random) } else { Image::default() };
@@ -330,6 +335,22 @@ impl Script {
         assert_eq!(peer.digest(), a.digest(), "{}: a peer does not converge", what());
         assert_eq!(a.doctor(), "[]", "{}", what());
     }
+}
+
+thread_local! {
+    static PANICS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Counts the panics of this thread, caught or not, besides reporting them as before.
+fn watch_panics() {
+    static WATCHING: Once = Once::new();
+    WATCHING.call_once(|| {
+        let report = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            PANICS.set(PANICS.get() + 1);
+            report(panic);
+        }));
+    });
 }
 
 struct Outcome {

@@ -44,6 +44,12 @@ impl SiteProcess {
         }
     }
 
+    /// Sends one line of SQL and does not wait for its answer: for a process that is about to be killed.
+    pub fn send(&mut self, sql: &str) {
+        let input = self.input.as_mut().expect("the process is running");
+        writeln!(input, "{}", sql.replace('\n', " ")).expect("the process reads");
+    }
+
     /// Kills the process at once, as a crash would.
     pub fn kill(mut self) {
         self.child.kill().expect("the process is ours");

@@ -348,10 +348,32 @@ fn what_another_connection_parked_is_taken_by_the_connection_that_adds_the_colum
         let a = Site::open(dir.join("a.db"));
         a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x); CRR t; INSERT INTO t VALUES (9, 'own')");
         let b = a.reopen();
+        // Whom it knows, it knows from before the others came.
+        a.rows("SELECT * FROM crsql_peers");
+        a.clocks();
         pull(&b, &new);
         a.exec(alter);
         assert_eq!(a.rows("SELECT x, z FROM t WHERE id = 1"), ["'x'|'z'"], "{alter}");
         pull(&new, &a);
         assert_converged(&[&a, &b, &new]);
     }
+}
+
+#[test]
+fn a_row_that_another_connection_deleted_is_born_again_by_one_that_looked_before() {
+    let schema = "CREATE TABLE k (id TEXT PRIMARY KEY NOT NULL, v); CRR k; CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, v); CRR t";
+    let dir = TempDir::new();
+    let a = Site::open(dir.join("a.db"));
+    a.exec(schema);
+    let b = a.reopen();
+    a.exec("INSERT INTO k VALUES ('x', 1), ('y', 2)");
+    b.exec("DELETE FROM k WHERE id = 'x'");
+    // A transaction that has no reason to look for tombstones, and its commit.
+    a.exec("INSERT INTO t VALUES (1, 1)");
+    a.exec("INSERT INTO k VALUES ('x', 'again')");
+    assert_eq!(a.rows("SELECT DISTINCT cl FROM crsql_changes WHERE pk = crsql_pack_columns('x')"), ["3"]);
+    assert_eq!(a.doctor(), "[]");
+    let c = site(schema);
+    pull(&c, &a);
+    assert_converged(&[&a, &c]);
 }

@@ -179,3 +179,41 @@ fn a_raise_in_a_check_like_trigger_does_not_stop_a_merge() {
     assert_eq!(b.rows("SELECT * FROM c"), ["1|50"], "user triggers do not fire during merge");
     assert_converged(&[&a, &b]);
 }
+
+#[test]
+fn a_new_incarnation_that_is_refused_leaves_the_old_row() {
+    for options in ["", "WITHOUT ROWID"] {
+        let a = site(&format!("CREATE TABLE t (id TEXT PRIMARY KEY NOT NULL, x, y) {options}; CRR t"));
+        let b = site(&format!(
+            "CREATE TABLE t (id TEXT PRIMARY KEY NOT NULL, x CHECK (x < 10), y) {options}; CRR t"
+        ));
+        a.exec("INSERT INTO t VALUES ('k', 5, 'old'), ('l', 6, 'other')");
+        sync(&a, &b);
+        a.exec("REPLACE INTO t VALUES ('k', 50, 'new')");
+        let report = pull(&b, &a);
+        assert_eq!((report.applied, report.parked > 0), (0, true));
+        assert_eq!(b.rows("SELECT * FROM t ORDER BY id"), ["'k'|5|'old'", "'l'|6|'other'"], "{options}");
+        assert_eq!(b.doctor(), "[]");
+        assert_eq!(b.digest(), a.digest(), "what is refused is held");
+        a.exec("UPDATE t SET x = 7 WHERE id = 'k'");
+        sync(&a, &b);
+        assert_converged(&[&a, &b]);
+    }
+}
+
+#[test]
+fn a_local_write_dominates_a_cell_that_a_check_keeps_waiting() {
+    let a = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t");
+    let b = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x CHECK (x < 10), y); CRR t");
+    a.exec("INSERT INTO t VALUES (1, 1, 'y')");
+    sync(&a, &b);
+    a.exec("UPDATE t SET x = 2; UPDATE t SET x = 3; UPDATE t SET x = 50");
+    pull(&b, &a);
+    assert_eq!(b.rows("SELECT cid, col_version FROM crsql_conflicts"), ["'x'|4"]);
+    b.exec("UPDATE t SET x = 7");
+    assert_eq!(b.rows("SELECT col_version FROM crsql_changes WHERE cid = 'x'"), ["5"]);
+    assert_eq!(b.rows("SELECT 1 FROM crsql_parked"), NO_ROWS);
+    sync(&a, &b);
+    assert_eq!(a.rows("SELECT x FROM t"), ["7"]);
+    assert_converged(&[&a, &b]);
+}

@@ -1,6 +1,7 @@
 //! What fails in the middle leaves the committed prefix and a working replica: a full disk, a locked database,
 //! a schema that changes under a statement.
 
+use crsql_tests::process::SiteProcess;
 use crsql_tests::{NO_ROWS, Rng, Site, TempDir, assert_converged, pull, rng, site, sync};
 
 const T: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y); CRR t;
@@ -141,4 +142,32 @@ fn an_error_in_the_middle_of_an_as_crr_leaves_no_trace() {
     assert_eq!(a.rows("SELECT name FROM sqlite_schema WHERE type = 'trigger'"), NO_ROWS);
     a.exec("CRR big");
     assert_eq!(a.int("SELECT count(*) FROM crsql_changes"), 5000);
+}
+
+#[test]
+fn a_process_killed_again_and_again_loses_nothing_that_it_acknowledged() {
+    let dir = TempDir::new();
+    let path = dir.join("killed.db");
+    Site::open(&path).exec("PRAGMA journal_mode = wal").exec(T);
+    let rounds = rng::number("CRSQL_KILLS").unwrap_or(12);
+    let (mut rng, mut acknowledged, mut next) = (Rng::new(9), 0, 1);
+    for round in 0..rounds {
+        let mut process = SiteProcess::start(env!("CARGO_BIN_EXE_site"), &path);
+        for _ in 0..rng.below(6) {
+            process.exec(&format!("INSERT INTO t VALUES ({next}, 'acknowledged', randomblob(600))"));
+            (acknowledged, next) = (acknowledged + 1, next + 1);
+        }
+        // Killed somewhere in these: each is there as a whole or not at all.
+        process.send(&format!("WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 199) INSERT INTO t SELECT {next} + i, 'bulk', randomblob(300) FROM n"));
+        process.send("UPDATE t SET y = 'killed' WHERE id % 3 = 0");
+        std::thread::sleep(std::time::Duration::from_micros(rng.below(9000) as u64));
+        process.kill();
+        let a = Site::open(&path);
+        assert_eq!(a.rows("PRAGMA integrity_check"), ["'ok'"], "round {round}");
+        let bulk = a.int(&format!("SELECT count(*) FROM t WHERE id >= {next}"));
+        assert!(bulk == 0 || bulk == 200, "round {round}: a part of a statement: {bulk} rows");
+        assert_eq!(a.int("SELECT count(*) FROM t WHERE x = 'acknowledged'"), acknowledged, "round {round}");
+        next += bulk;
+        assert_sound(&a);
+    }
 }

@@ -189,5 +189,6 @@ mod tests {
         assert_eq!(Change { pk: vec![], ..cell() }.validate(), Err(malformed));
         assert!(refused(Change { pk: vec![0], ..cell() }).contains("a key of 0 values"));
         assert!(refused(Change { pk: vec![2, 1, 5], ..cell() }).contains("key column 1 is NULL"));
+        assert!(refused(Change { pk: vec![2, 5, 1], ..cell() }).contains("key column 0 is NULL"));
     }
 }

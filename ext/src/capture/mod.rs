@@ -95,7 +95,13 @@ pub fn enlist(state: &State) -> Result<()> {
             state.db.prepare_persistent("DELETE FROM main.crsql_capture")?
         }
     };
+    let is_explicit = !state.db.is_autocommit();
     let done = enlist.run();
     state.enlist.set(Some(enlist));
+    // After an ALTER the statement is prepared anew inside SQLite; when memory is short there, SQLite rolls the whole
+    // transaction back and forgets to say so.
+    if done.is_ok() && is_explicit && state.db.is_autocommit() {
+        return Err(Error::refused("the transaction was rolled back for want of memory; begin it again"));
+    }
     done
 }

@@ -21,17 +21,17 @@ impl State {
 
     fn look_for_tombstones(&self, table: u32) -> Result<bool> {
         let now = self.db.data_version();
-        let mut known = self.tombstones.borrow_mut();
-        if known.1 != now {
+        if self.tombstones.borrow().1 != now {
+            // Not borrowed meanwhile: if this fails, SQLite may roll back and call us.
             let mut select = self.db.prepare("SELECT id FROM main.__crsql_table WHERE has_tombstones")?;
             let mut rows = select.query(&[])?;
             let mut ids = BTreeSet::new();
             while rows.step()? {
                 ids.insert(rows.column_i64(0) as u32);
             }
-            *known = (ids, now);
+            *self.tombstones.borrow_mut() = (ids, now);
         }
-        let has = known.0.contains(&table);
+        let has = self.tombstones.borrow().0.contains(&table);
         if self.is_active.get() {
             self.tombstones_of.set(Some((table, has)));
         }

@@ -18,12 +18,17 @@ use super::bytes::{Cursor, damaged, put, put_bytes, put_signed};
 use super::clock::{Group, Key, RowClock, Run, Step, natural_step};
 use super::columns::Columns;
 use crate::sqlite::Result;
+use crsql_core::limits::{CAUSAL_LENGTH_MAX, COL_VERSION_MAX, SEQ_MAX, SITE_VERSION_MAX};
 use smallvec::SmallVec;
 
 /// Segments are cut before they outgrow the local payload of an index page (1,002 bytes of 4,096).
 pub const SEGMENT_BYTES_MAX: usize = 900;
 
 const FORMAT: u8 = 1;
+/// More than a table can have columns, and the row's existence.
+const GROUPS_MAX: usize = 1 << 12;
+/// More rows than a database can hold.
+const ROWS_MAX: u64 = 1 << 40;
 
 /// A finished segment.
 pub struct Encoded {
@@ -260,7 +265,7 @@ fn decode_run(cursor: &mut Cursor, before: Option<&Run>, integers: bool) -> Resu
     let len = if head & 4 != 0 {
         before.map_or(1, |b| b.clock.groups.len())
     } else {
-        usize::try_from(cursor.number()?).map_err(|_| damaged())?
+        usize::try_from(cursor.number()?).ok().filter(|len| *len <= GROUPS_MAX).ok_or_else(damaged)?
     };
     let mut groups = SmallVec::new();
     let mut steps = SmallVec::new();
@@ -273,7 +278,27 @@ fn decode_run(cursor: &mut Cursor, before: Option<&Run>, integers: bool) -> Resu
         groups.push(group);
         steps.push(step);
     }
-    Ok(Run { key, count, clock: RowClock { cl, groups }, steps })
+    let run = Run { key, count, clock: RowClock { cl, groups }, steps };
+    if is_possible(&run) { Ok(run) } else { Err(damaged()) }
+}
+
+/// Whether the clocks of all rows are numbers that clocks can be, so that nobody has to look out for overflows who
+/// computes with them. A damaged file says anything.
+fn is_possible(run: &Run) -> bool {
+    let last = run.count.wrapping_sub(1);
+    let reaches = |first: u64, step: u64, limit: u64| {
+        step.checked_mul(last).and_then(|moved| moved.checked_add(first)).is_some_and(|end| end <= limit)
+    };
+    let is_one = matches!(run.key, Key::Int(_)) || run.count == 1;
+    (1..=ROWS_MAX).contains(&run.count)
+        && is_one
+        && (1..=CAUSAL_LENGTH_MAX).contains(&run.clock.cl)
+        && run.clock.groups.iter().zip(&run.steps).all(|(group, step)| {
+            reaches(group.db_version, step.db_version, SITE_VERSION_MAX)
+                && reaches(group.version, step.version, SITE_VERSION_MAX)
+                && reaches(group.seq, step.seq, 2 * SEQ_MAX)
+                && group.col_version <= COL_VERSION_MAX
+        })
 }
 
 fn decode_group(cursor: &mut Cursor, before: Option<&Run>, index: usize, key: &Key) -> Result<(Group, Step)> {

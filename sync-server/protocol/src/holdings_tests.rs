@@ -109,6 +109,21 @@ fn holdings() -> impl Strategy<Value = Holdings> {
     })
 }
 
+#[test]
+fn whoever_lacks_a_chunk_has_another_fingerprint() {
+    let of = |parts: &[(u64, u64)]| {
+        let mut held = Holdings::default();
+        held.whole.insert_range(SiteId([1; 16]), 1, 3);
+        for (lo, hi) in parts {
+            held.add_part(SiteId([1; 16]), 4, *lo, *hi, 9);
+        }
+        held.fingerprint(std::iter::empty())
+    };
+    assert_ne!(of(&[]), of(&[(0, 2)]));
+    assert_ne!(of(&[(0, 2)]), of(&[(0, 2), (5, 6)]));
+    assert_eq!(of(&[(0, 1), (2, 2)]), of(&[(0, 2)]));
+}
+
 /// Every (site, version, seq) held.
 fn facts(held: &Holdings) -> std::collections::BTreeSet<(SiteId, u64, u64)> {
     let whole = held.whole.ranges().flat_map(|(site, lo, hi)| (lo..=hi).map(move |v| (site, v)));

@@ -100,6 +100,14 @@ fn the_stage_is_bounded_in_versions_bytes_and_time() {
 }
 
 #[test]
+fn the_stage_is_bounded_over_all_sites() {
+    let mut ledger = Ledger::new(Limits { staged_bytes: 600, ..Limits::default() });
+    let of = |site: u8| Frame { site: SiteId([site; 16]), ..frame(1, 0, 0, 99) };
+    let refused = (1..100).find_map(|site| ledger.record(0, &of(site), None).err());
+    assert_eq!((refused, ledger.stage().bytes() <= 600), (Some(Code::QUOTA), true));
+}
+
+#[test]
 fn a_claim_ends_the_wait_for_chunks() {
     let mut ledger = ledger();
     ledger.record(0, &frame(2, 0, 0, 9), None).unwrap();

@@ -340,7 +340,9 @@ fn generated_table(n: usize, rng: &mut Rng) -> TableSpec {
             let kinds = [ColumnType::Counter, ColumnType::Max, ColumnType::Min];
             // The model converts no sums, so there is no affinity to do it.
             let may_have_type = i > 0 && !column.late && matches!(column.declared, "" | "ANY");
-            if may_have_type && rng.one_in(2) { column.typed(*rng.pick(&kinds)) } else { column }
+            // A counter is not declared ANY.
+            let kinds = if column.declared == "ANY" { &kinds[1..] } else { &kinds[..] };
+            if may_have_type && rng.one_in(2) { column.typed(*rng.pick(kinds)) } else { column }
         })
         .collect();
     // Which columns a trigger wrote is unknown until our own triggers are renewed after a plain ALTER.

@@ -157,6 +157,13 @@ fn a_declared_length_is_checked_before_anything_is_allocated() {
 }
 
 #[test]
+fn a_block_that_declares_more_than_it_can_unpack_to_is_not_allocated_for() {
+    let error = read(&sealed(1, 1 << 20, &[0; 20])).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("20 bytes cannot unpack to the declared 1048576"), "{text}");
+}
+
+#[test]
 fn a_header_that_breaks_a_rule_is_refused() {
     let refused = |header: &[u8]| match read(&plain(&[&[header.len() as u8], header].concat())).unwrap_err() {
         ChangesetError::Header(reason) => reason,
