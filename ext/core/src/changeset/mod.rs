@@ -41,6 +41,7 @@
 //! # Ok::<(), crsql_core::changeset::ChangesetError>(())
 //! ```
 
+mod bare;
 mod changes;
 mod cursor;
 mod envelope;
@@ -55,6 +56,7 @@ mod value;
 mod varint;
 mod writer;
 
+pub use bare::{bare, dressed};
 pub use changes::write_changes;
 pub use envelope::Compress;
 pub use error::ChangesetError;
