@@ -63,7 +63,7 @@ pub use error::ChangesetError;
 pub use header::Table;
 pub use reader::{Changeset, Reader, RowKey};
 pub use run::{GroupHeader, RunHeader};
-pub use split::{Order, Piece, split};
+pub use split::{Order, Piece, split, split_each};
 pub use writer::Writer;
 
 /// The first bytes of every changeset.
