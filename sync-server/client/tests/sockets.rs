@@ -68,7 +68,7 @@ async fn peers_in_a_line_a_ring_and_a_mesh_converge_through_a_partition() {
                 "ring" => known.last().copied().into_iter().collect(),
                 _ => known,
             };
-            clients.push(open(&app, to(&dialed)).await);
+            clients.push(open(app, to(&dialed)).await);
         }
         for (at, app) in apps.iter().enumerate() {
             app.exec(&format!("INSERT INTO todo VALUES ({at}, 't{at}')"));
