@@ -4,7 +4,7 @@ mod admin;
 
 use crate::alter;
 use crate::changeset::Since;
-use crate::schema::eligibility::Policies;
+use crate::options::Options;
 use crate::sqlite::{Call, Db, Error, Flags, Result, ValueRef, register_function};
 use crate::state::State;
 use crsql_core::changeset::Compress;
@@ -74,16 +74,10 @@ fn as_crr(state: &State, call: &mut Call<'_>) -> Result<()> {
     )?;
     let last = call.arg_count() - 1;
     let has_options = last > 0 && matches!(call.arg(last), ValueRef::Text(text) if text.starts_with(b"{"));
-    if has_options {
-        let options = call.text(NAME, last)?;
-        if !options.bytes().filter(|b| !b.is_ascii_whitespace()).eq(*b"{}") {
-            return Err(Error::refused(format_args!(
-                "{NAME}: this version knows no options, so {options:?} must be '{{}}' or left out"
-            )));
-        }
-    }
+    let options =
+        if has_options { Options::parse(NAME, call.text(NAME, last)?)? } else { Options::default() };
     let name = named_table(call, NAME, call.arg_count() - usize::from(has_options))?;
-    alter::as_crr(state, name, Policies::default())?;
+    alter::as_crr(state, name, &options)?;
     call.set_text("OK");
     Ok(())
 }

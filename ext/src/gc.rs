@@ -2,12 +2,13 @@
 
 use crate::alter::{atomically, enter, forget_clocks};
 use crate::capture::enlist;
+use crate::collect::{self, Sweep};
 use crate::json::Object;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
 
-/// Folds the log and drops the clocks of tables that were dropped. The clocks of deleted rows stay: one may go
-/// only when every live site has seen the delete, and no site is registered as one of those. The JSON says so.
+/// Folds the log, drops the clocks of tables that were dropped, and the tombstones that every registered live site
+/// holds. The JSON says what went and, of what stays, why.
 pub fn gc(state: &State) -> Result<String> {
     if state.db.is_read_only() {
         return Err(Error::ReadOnly("crsql_gc() can't collect in a read-only database".to_owned()));
@@ -18,6 +19,7 @@ pub fn gc(state: &State) -> Result<String> {
     }
     enter(state)?;
     let (mut folded, mut tables, mut segments) = (0, 0, 0);
+    let mut sweep = Sweep::default();
     if state.store.borrow_mut().exists()? {
         atomically(state, || {
             enlist(state)?;
@@ -27,6 +29,7 @@ pub fn gc(state: &State) -> Result<String> {
                 tables += 1;
                 forget_clocks(state, id)?;
             }
+            sweep = collect::sweep(state)?;
             Ok(())
         })?;
     }
@@ -34,12 +37,33 @@ pub fn gc(state: &State) -> Result<String> {
         .number("log_rows_folded", folded)
         .number("dropped_tables", tables)
         .number("dropped_segments", segments)
-        .number("tombstones_collected", 0)
-        .text(
-            "tombstones",
-            "kept: a tombstone goes only when every registered site holds its delete, and no site is registered",
-        )
+        .number("tombstones_collected", sweep.dropped)
+        .number("tombstones_kept", sweep.kept)
+        .number("live_members", sweep.live)
+        .number("expired_members", sweep.expired)
+        .text("tombstones", explain(&sweep))
+        .number("free_bytes", free_bytes(state)?)
         .end())
+}
+
+fn explain(sweep: &Sweep) -> &'static str {
+    match sweep {
+        Sweep { kept: 0, .. } => "none is left",
+        Sweep { live: 0, .. } => {
+            "kept: a tombstone goes only when every registered site holds its delete, and no site is registered; \
+             see crsql_register_peer()"
+        }
+        _ => {
+            "kept: a live registered site lacks their deletes, or has not said what it holds, or what it wrote \
+             itself has not all come; see crsql_peers and crsql_peer_vector()"
+        }
+    }
+}
+
+/// What the file has to spare: SQLite uses it again, `VACUUM` gives it back.
+fn free_bytes(state: &State) -> Result<i64> {
+    let one = |sql: &str| -> Result<i64> { Ok(state.db.prepare(sql)?.query_i64(&[])?.unwrap_or(0)) };
+    Ok(one("PRAGMA main.freelist_count")? * one("PRAGMA main.page_size")?)
 }
 
 fn fold(state: &State) -> Result<u64> {

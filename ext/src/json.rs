@@ -1,4 +1,6 @@
-//! JSON text, as the reporting functions return it. It writes and does not read.
+//! JSON text, as the reporting functions return it; and, in `read`, as an options object gives it.
+
+pub mod read;
 
 use std::fmt::{Display, Write};
 

@@ -19,6 +19,7 @@ mod capture;
 mod catalog;
 mod changes;
 mod changeset;
+mod collect;
 mod config;
 mod doctor;
 pub mod functions;
@@ -26,11 +27,14 @@ mod gc;
 mod json;
 #[allow(unsafe_code)]
 mod loader;
+mod members;
 mod merge;
+mod options;
 mod order;
 mod park;
 mod peers;
 mod pool;
+mod rebootstrap;
 mod reissue;
 mod renumber;
 pub mod schema;
@@ -38,6 +42,7 @@ mod site;
 mod state;
 mod stats;
 mod store;
+mod typed;
 
 #[cfg(not(feature = "loadable"))]
 pub use loader::{register, register_auto, register_raw};

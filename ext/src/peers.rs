@@ -1,11 +1,14 @@
-//! `crsql_peers`: the sites whose changes are held here, this one among them, and which of their versions.
+//! `crsql_peers`: the sites whose changes are held here, this one among them, and which of their versions; and the
+//! registered ones, with their leases and what they lack.
 //!
 //! A virtual table rather than a view, because the latest versions are in the log.
 
+use crate::members::{Member, members};
 use crate::sqlite::{Args, Db, IndexInfo, Module, Output, Result, Risk, VtabConfig, register_module};
 use crate::state::State;
+use crsql_core::collect::Heard;
 use crsql_core::ids::SiteId;
-use crsql_core::version_vector::RangeSet;
+use crsql_core::version_vector::{RangeSet, VersionVector};
 use std::ffi::CStr;
 use std::rc::Rc;
 
@@ -19,6 +22,9 @@ struct Peers(Rc<State>);
 struct Peer {
     site: SiteId,
     held: RangeSet,
+    member: Option<Member>,
+    /// How many of the versions held here it has not said it holds.
+    lacks: i64,
 }
 
 #[derive(Default)]
@@ -32,7 +38,8 @@ impl Module for Peers {
     type Cursor = Cursor;
 
     const SCHEMA: &'static CStr =
-        c"CREATE TABLE x(site_id BLOB, site_version INTEGER, versions INTEGER, gaps TEXT)";
+        c"CREATE TABLE x(site_id BLOB, site_version INTEGER, versions INTEGER, gaps TEXT,
+            registered INTEGER, lease_until INTEGER, lacks INTEGER)";
 
     fn connect(state: &Rc<State>, config: &VtabConfig) -> Result<Self> {
         config.set_risk(Risk::Innocuous)?;
@@ -57,6 +64,7 @@ impl Module for Peers {
         let mut snapshot = self.0.db.prepare("SELECT name FROM main.sqlite_master LIMIT 1")?;
         snapshot.step()?;
         let pending = self.0.completed();
+        let mut members = members(&self.0)?;
         let mut store = self.0.store.borrow_mut();
         if !store.refresh()? {
             return Ok(());
@@ -66,11 +74,34 @@ impl Module for Peers {
             vector.entry(ordinal).or_default().insert(lo, hi);
         }
         let own = store.site();
-        for (ordinal, site) in store.sites.all(self.0.db)? {
+        let sites = store.sites.all(self.0.db)?;
+        let mut here = VersionVector::default();
+        for (ordinal, site) in &sites {
+            for (lo, hi) in vector.get(ordinal).into_iter().flat_map(RangeSet::iter) {
+                here.insert_range(*site, lo, hi);
+            }
+        }
+        for (ordinal, site) in sites {
             let held = vector.remove(&ordinal).unwrap_or_default();
+            let member = members.remove(&site);
             // Of a peer, single changes may be held and no whole version.
-            if ordinal != own || !held.is_empty() {
-                cursor.peers.push(Peer { site, held });
+            if ordinal != own || !held.is_empty() || member.is_some() {
+                cursor.peers.push(Peer { site, held, member, lacks: 0 });
+            }
+        }
+        let unheard = members.into_iter();
+        cursor.peers.extend(unheard.map(|(site, member)| Peer {
+            site,
+            held: RangeSet::default(),
+            member: Some(member),
+            lacks: 0,
+        }));
+        let own = store.sites.id(self.0.db, own)?;
+        for peer in cursor.peers.iter_mut().filter(|peer| peer.site != own) {
+            if let Some(Member { heard: Heard { vector, waiting }, .. }) = &peer.member {
+                let mut lacks = here.difference(vector);
+                lacks = waiting.as_ref().map_or(lacks.clone(), |later| lacks.difference(later));
+                peer.lacks = lacks.ranges().fold(0, |sum, (_, lo, hi)| sum + (hi - lo + 1) as i64);
             }
         }
         cursor.peers.sort_by_key(|peer| peer.site);
@@ -94,7 +125,14 @@ impl Module for Peers {
             2 => output.set_i64(
                 peer.held.iter().fold(0, |sum: u64, (lo, hi)| sum.saturating_add(hi - lo + 1)) as i64,
             ),
-            _ => output.set_text(&gaps(&peer.held)),
+            3 => output.set_text(&gaps(&peer.held)),
+            4 => output.set_i64(i64::from(peer.member.as_ref().is_some_and(|member| member.is_live))),
+            5 => match peer.member.as_ref().and_then(|member| member.expires) {
+                Some(expires) => output.set_i64(expires),
+                None => output.set_null(),
+            },
+            _ if peer.member.is_some() => output.set_i64(peer.lacks),
+            _ => output.set_null(),
         }
         Ok(())
     }

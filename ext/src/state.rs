@@ -79,9 +79,16 @@ pub struct State {
     last_table: RefCell<Option<Rc<Table>>>,
     /// What is known of the next row to be captured.
     pub quick: Cell<Quick>,
+    /// Whose changes are merged right now.
+    pub source: Cell<crate::collect::Source>,
+    /// The registered sites that hold what was collected, and when that was read.
+    pub past_members: RefCell<Option<PastMembers>>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
 }
+
+/// See [`State::past_members`].
+pub type PastMembers = (Rc<BTreeSet<SiteId>>, u32);
 
 /// Keeps capture quiet while a merge writes base tables.
 pub struct Mute<'a>(&'a Cell<u32>);
@@ -129,6 +136,8 @@ impl State {
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
             quick: Cell::default(),
+            source: Cell::new(crate::collect::Source::Peer { is_past: false }),
+            past_members: RefCell::new(None),
             rows_impacted: Cell::new(0),
         }
     }
@@ -188,22 +197,30 @@ impl State {
 
     /// A statement is being prepared that will write rows and join the transaction only after its first one. Clocks
     /// that lag behind rowids are matched now, while rows and clocks are as many. Where that fails, it fails again
-    /// when the statement runs.
-    pub fn look_ahead(&self) {
+    /// when the statement runs; unless the failure was one that ends the transaction, as an I/O error does. Then it
+    /// must not run, or it would commit by itself what belongs to a transaction that is gone.
+    pub fn look_ahead(&self) -> Result<()> {
         self.suspect_schema();
         let is_busy = self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
         if is_busy {
-            return;
+            return Ok(());
         }
-        if self.check_schema().is_err() {
+        let is_explicit = !self.db.is_autocommit();
+        let mut looked = self.check_schema();
+        if looked.is_err() {
             self.suspect_schema();
         } else if self.schema_version.get() != self.taken_for.get() && !self.db.has_busy_writer() {
             // Any read may have looked at the schema since. What fails here is tried again when the transaction commits.
-            if crate::park::take_for_new_columns(self).is_ok() {
+            looked = crate::park::take_for_new_columns(self);
+            if looked.is_ok() {
                 self.taken_for.set(self.schema_version.get());
             }
+        }
+        match looked {
+            Err(error) if is_explicit && self.db.is_autocommit() => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -388,6 +405,7 @@ impl State {
             Err(_) => self.is_store_stale.set(true),
         }
         self.tombstones.borrow_mut().1 = u32::MAX;
+        self.past_members.take();
         self.forget_schema();
     }
 
@@ -457,6 +475,7 @@ impl State {
         let is_spilled = mark.has_written();
         self.store.borrow_mut().forget_to_savepoint(is_spilled);
         self.tombstones.borrow_mut().1 = u32::MAX;
+        self.past_members.take();
         self.forget_schema();
     }
 

@@ -89,6 +89,11 @@ impl Pace {
         (self.taken, self.open_since) = (self.received.load(Ordering::Relaxed), None);
     }
 
+    /// Nothing was read for a while, which is not the sender's fault: what is there of a message has its time anew.
+    pub fn resume(&mut self) {
+        self.open_since = None;
+    }
+
     /// Whether a message comes more slowly than is allowed. To be asked every few seconds.
     pub fn is_too_slow(&mut self, now: Instant) -> bool {
         let bytes = self.received.load(Ordering::Relaxed) - self.taken;
@@ -117,8 +122,10 @@ mod tests {
         assert!(pace.is_too_slow(after(1012)));
         received.fetch_add(1 << 20, Ordering::Relaxed);
         assert!(!pace.is_too_slow(after(1013)));
+        pace.resume();
+        assert!(!pace.is_too_slow(after(3000)), "our own pause is not counted");
         pace.complete();
         received.fetch_add(1, Ordering::Relaxed);
-        assert!(!pace.is_too_slow(after(2000)), "a new message has its own time");
+        assert!(!pace.is_too_slow(after(4000)), "a new message has its own time");
     }
 }

@@ -163,3 +163,22 @@ fn a_refusal_inside_a_transaction_undoes_only_itself() {
     a.exec("SELECT crsql_as_crr('good'); COMMIT");
     assert_eq!(a.int("SELECT count(*) FROM crsql_changes"), 1);
 }
+
+#[test]
+fn options_are_declared_shown_and_kept_and_unknown_ones_are_named() {
+    let a = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x)");
+    for (options, why) in [
+        (r#"{"uniq":"winner"}"#, "no option is called \"uniq\""),
+        (r#"{"unique":"loser"}"#, "\"unique\" is one of"),
+        (r#"{"columns":{"x":"blob"}}"#, "no type is called \"blob\""),
+        ("{", "expected"),
+    ] {
+        let error = a.error(&format!("SELECT crsql_as_crr('t', '{options}')"));
+        assert!(error.contains(why) && error.contains("crsql_as_crr"), "{error}");
+    }
+    assert_eq!(a.text(r#"SELECT crsql_as_crr('t', '{"columns":{"x":"register"},"triggers":"off"}')"#), "OK");
+    assert_eq!(a.text("SELECT crsql_as_crr('t')"), "OK", "what is not named stays");
+    assert_eq!(a.rows("SELECT * FROM crsql_crrs"), [r#"'t'|'{"triggers":"off"}'"#]);
+    a.exec("ALTER TABLE t RENAME COLUMN x TO y; INSERT INTO t VALUES (1, 1); SELECT crsql_as_crr('t')");
+    assert_eq!(a.rows("SELECT * FROM crsql_columns"), ["'t'|'y'|'register'"]);
+}

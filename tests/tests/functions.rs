@@ -5,7 +5,7 @@ use crsql_tests::{Site, assert_converged, pull, site, sites, sync};
 const T: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, ord TEXT); CRR t";
 
 /// Every function of the surface that an application may call.
-const FUNCTIONS: [&str; 34] = [
+const FUNCTIONS: [&str; 38] = [
     "crsql_as_crr",
     "crsql_as_table",
     "crsql_begin_alter",
@@ -30,6 +30,10 @@ const FUNCTIONS: [&str; 34] = [
     "crsql_stats",
     "crsql_new_site",
     "crsql_gc",
+    "crsql_register_peer",
+    "crsql_unregister_peer",
+    "crsql_peer_vector",
+    "crsql_rebootstrap",
     "crsql_doctor",
     "crsql_version",
     "crsql_sha",
@@ -278,6 +282,8 @@ fn functions_that_change_state_are_not_for_triggers_or_views() {
         "crsql_as_crr(NEW.x)",
         "crsql_automigrate(NEW.x)",
         "crsql_gc()",
+        "crsql_register_peer(NEW.x)",
+        "crsql_rebootstrap(NEW.x)",
     ] {
         a.exec(&format!("CREATE TRIGGER evil AFTER INSERT ON victim BEGIN SELECT {call}; END"));
         let message = a.error("INSERT INTO victim VALUES ('t')");

@@ -13,7 +13,8 @@
 //! value   = as packed in a key
 //! ```
 //! Integers are little-endian, `pk` is the canonical key. A row has a row record when its causal length is 2 or
-//! more or when a stamp of its existence is held; otherwise its cells say all there is.
+//! more or when a stamp of its existence is held; otherwise its cells say all there is. Tombstones that may have been
+//! collected have none: see `collect::Collected::hides`.
 //!
 //! The sum detects accidents and honest bugs. It does not authenticate: whoever may write may craft rows.
 

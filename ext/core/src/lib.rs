@@ -6,19 +6,25 @@
 //! - [`value`], [`pack`], [`key`]: SQLite values, cr-sqlite's packing, and the canonical bytes that identify a row.
 //! - [`ids`], [`version_vector`], [`limits`]: sites, their versions, and which of them a replica holds.
 //! - [`merge`], [`change`]: the order of competing writes, and one replicated fact.
+//! - [`collect`]: which tombstones may go.
+//! - [`column`]: types of columns, which merge by rules of their own.
 //! - [`digest`]: a sum of hashes that is equal exactly when two replicas hold the same facts.
 //! - [`changeset`]: the row-grouped encoding of many changes.
+//! - [`msgpack`]: how formats are read.
 //! - [`replica`]: an in-memory replica, the executable description of all of the above.
 
 #![forbid(unsafe_code)]
 
 pub mod change;
 pub mod changeset;
+pub mod collect;
+pub mod column;
 pub mod digest;
 pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod merge;
+pub mod msgpack;
 pub mod pack;
 pub mod replica;
 pub mod value;

@@ -18,6 +18,9 @@ pub const COL_VERSION_MAX: u64 = 1 << 40;
 /// Greatest causal length of an accepted change. Even, so that a row alive at the last odd one can be deleted.
 pub const CAUSAL_LENGTH_MAX: u64 = 1 << 31;
 
+/// Greatest causal length of a tombstone that is collected: new rows start above it, and must have room to live.
+pub const COLLECTED_CAUSAL_LENGTH_MAX: u64 = 1 << 20;
+
 /// How far a site's version may lie beyond the greatest one known of that site, at a trust boundary. Not for
 /// raw SQL, and not for the first contact with a site.
 pub const SITE_VERSION_STEP_MAX: u64 = 65_536;

@@ -26,10 +26,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::collect::{Collected, Heard};
 use crate::ids::{DbVersion, SiteId, SiteVersion};
 use crate::merge::TieBreak;
 use crate::version_vector::VersionVector;
 
+mod collection;
 mod local;
 mod read;
 mod remote;
@@ -40,7 +42,7 @@ mod transaction;
 pub use local::WriteError;
 pub use read::{Delta, StampedChange};
 pub use remote::{Applied, Outcome, Refused};
-pub use row::{Cell, Existence, Row};
+pub use row::{Cell, CellName, Existence, Row};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use transaction::{Committed, Savepoint, Transaction};
 
@@ -57,6 +59,9 @@ pub struct Replica {
     version: u64,
     db_version: u64,
     held: VersionVector,
+    collected: Collected,
+    /// What each registered site holds, as far as it said.
+    members: BTreeMap<SiteId, Heard>,
 }
 
 impl Replica {
@@ -69,6 +74,8 @@ impl Replica {
             version: 0,
             db_version: 0,
             held: VersionVector::default(),
+            collected: Collected::default(),
+            members: BTreeMap::new(),
         }
     }
 

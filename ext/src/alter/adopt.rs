@@ -2,23 +2,36 @@
 
 use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
-use crate::schema::eligibility::{Policies, eligible};
+use crate::options::Options;
+use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use std::rc::Rc;
 
-/// Makes a table replicated. Its rows become changes of the next version. Doing it again is harmless.
+/// Makes a table replicated. Its rows become changes of the next version. Doing it again changes what `options`
+/// name and is otherwise harmless.
 ///
 /// # Errors
 /// Names the table and why it can't be; nothing is changed then, and the caller's transaction goes on.
-pub fn as_crr(state: &State, name: &str, policies: Policies) -> Result<()> {
+pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
     state.check_schema()?;
     atomically(state, || {
         state.create()?;
         state.check_schema()?;
-        let info = eligible(&state.db, name, policies)?;
-        if let Some(table) = find_replicated(state, &info.name)? {
-            return super::renew_triggers(state, table.id);
+        let known = find_replicated(state, name)?;
+        let options = match &known {
+            Some(table) => options.over(&Options::stored(state.db, table.id)?),
+            None => options.clone(),
+        };
+        let info = eligible(&state.db, name, options.policies())?;
+        if let Some(table) = known {
+            options.store(state.db, table.id)?;
+            // A column that came by a plain ALTER may be among those that are declared.
+            write_columns(state, &table)?;
+            crate::typed::declare(state, table.id, &info, &options.columns)?;
+            super::renew_triggers(state, table.id)?;
+            enlist(state)?;
+            return crate::park::retry(state);
         }
         forget_namesakes(state, &info.name)?;
         let rowid = state.db.last_insert_rowid();
@@ -28,8 +41,15 @@ pub fn as_crr(state: &State, name: &str, policies: Policies) -> Result<()> {
             .execute(&[ValueRef::Text(info.name.as_bytes())])?;
         let id = state.db.last_insert_rowid() as u32;
         state.db.set_last_insert_rowid(rowid);
-        let table = Rc::new(crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name))?);
+        options.store(state.db, id)?;
+        let described = || crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name));
+        let mut table = described()?;
         write_columns(state, &table)?;
+        if !options.columns.is_empty() {
+            crate::typed::declare(state, id, &info, &options.columns)?;
+            table = described()?;
+        }
+        let table = Rc::new(table);
         install_triggers(state, &table)?;
         state.check_schema()?;
         enlist(state)?;
@@ -69,6 +89,7 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
     for sql in [
         "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
         "DELETE FROM main.__crsql_column WHERE table_id = ?1",
+        "DELETE FROM main.__crsql_typed WHERE table_id = ?1",
         "DELETE FROM main.__crsql_segment WHERE table_id = ?1",
     ] {
         state.db.prepare(sql)?.execute(&id)?;

@@ -4,8 +4,9 @@ use super::begin::keys_table;
 use super::{find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
 use crate::catalog::{Table, describe};
+use crate::options::Options;
 use crate::schema::Ident;
-use crate::schema::eligibility::{Policies, eligible};
+use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use std::rc::Rc;
@@ -48,13 +49,22 @@ fn alter(state: &State, name: &str) -> Result<()> {
         return Err(not_replicated(name));
     }
     let known = find(state, name)?.ok_or_else(|| not_replicated(name))?;
-    let info = eligible(&state.db, name, Policies::default())?;
+    let options = Options::stored(state.db, known.id)?;
+    let info = eligible(&state.db, name, options.policies())?;
     match_columns(state, &known, &info)?;
     let fresh = |state: &State| -> Result<Rc<Table>> {
         Ok(Rc::new(describe(state.db, known.id, &info.name)?.ok_or_else(|| not_replicated(name))?))
     };
     let table = fresh(state)?;
     write_columns(state, &table)?;
+    // What columns held that were dropped.
+    state
+        .db
+        .prepare(
+            "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND slot NOT IN
+               (SELECT slot FROM main.__crsql_column WHERE table_id = ?1 AND name <> '')",
+        )?
+        .execute(&[ValueRef::Integer(i64::from(known.id))])?;
     install_triggers(state, &table)?;
     state.check_schema()?;
     let table = fresh(state)?;
@@ -62,8 +72,11 @@ fn alter(state: &State, name: &str) -> Result<()> {
     if known.is_rebuilt {
         reconcile::rebuilt(state, &table, &keys)?;
     }
-    let added: Vec<u32> =
-        table.columns.iter().map(|c| c.id).filter(|id| known.columns.iter().all(|(k, _)| k != id)).collect();
+    let added: Vec<u32> = table.columns[..table.registers]
+        .iter()
+        .map(|c| c.id)
+        .filter(|id| known.columns.iter().all(|(k, _)| k != id))
+        .collect();
     reconcile::new_columns(state, &table, &added)?;
     state.db.exec(&format!("DROP TABLE IF EXISTS main.{}", Ident(&keys)))?;
     crate::park::retry(state)

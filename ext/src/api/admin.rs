@@ -1,12 +1,14 @@
 //! The SQL functions that migrate, order, configure and look after a database, as an index.
 
-use crate::sqlite::{Call, Error, Flags, Result, Value};
+use crate::sqlite::{Call, Error, Flags, Result, Value, ValueRef};
 use crate::state::State;
-use crate::{alter, config, doctor, gc, order, stats};
+use crate::{alter, config, doctor, gc, members, order, stats};
+use crsql_core::ids::SiteId;
+use crsql_core::version_vector::VersionVector;
 
 use super::{Body, Entry};
 
-pub const FUNCTIONS: [Entry; 12] = [
+pub const FUNCTIONS: [Entry; 16] = [
     (c"crsql_automigrate", Flags::DIRECT_ONLY, automigrate),
     (c"crsql_fract_as_ordered", Flags::DIRECT_ONLY, fract_as_ordered),
     (c"crsql_fract_unique_key_between", Flags::INNOCUOUS, order::unique_key_between as Body),
@@ -20,6 +22,10 @@ pub const FUNCTIONS: [Entry; 12] = [
     (c"crsql_doctor", Flags::DIRECT_ONLY, doctor),
     (c"crsql_stats", Flags::DIRECT_ONLY, stats),
     (c"crsql_gc", Flags::DIRECT_ONLY, gc),
+    (c"crsql_register_peer", Flags::DIRECT_ONLY, register_peer),
+    (c"crsql_unregister_peer", Flags::DIRECT_ONLY, unregister_peer),
+    (c"crsql_peer_vector", Flags::DIRECT_ONLY, peer_vector),
+    (c"crsql_rebootstrap", Flags::DIRECT_ONLY, rebootstrap),
 ];
 
 const NONE: &str = "no arguments";
@@ -104,5 +110,56 @@ fn stats(state: &State, call: &mut Call<'_>) -> Result<()> {
 fn gc(state: &State, call: &mut Call<'_>) -> Result<()> {
     call.expect_args("crsql_gc", 0..=0, NONE)?;
     call.set_text(&gc::gc(state)?);
+    Ok(())
+}
+
+/// The site that the first argument names.
+fn site_argument(call: &Call<'_>, function: &'static str) -> Result<SiteId> {
+    SiteId::try_from(call.blob(function, 0)?)
+        .map_err(|error| Error::refused(format_args!("{function}: {error}; take it from crsql_site_id()")))
+}
+
+/// `crsql_register_peer(site_id [, lease in seconds])`
+fn register_peer(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_register_peer";
+    call.expect_args(NAME, 1..=2, "1 argument: site_id, or 2: site_id, lease in seconds")?;
+    let lease = match (call.arg_count(), call.arg(1)) {
+        (1, _) | (_, ValueRef::Null) => None,
+        _ => Some(call.integer(NAME, 1)?),
+    };
+    // A hundred years, so that the sum with the time stays an integer.
+    if lease.is_some_and(|seconds| !(1..=3_155_760_000).contains(&seconds)) {
+        return Err(Error::refused(format_args!(
+            "{NAME}: a lease lasts from 1 second to 100 years; crsql_unregister_peer() ends one"
+        )));
+    }
+    members::register(state, site_argument(call, NAME)?, lease)?;
+    call.set_text("OK");
+    Ok(())
+}
+
+/// `crsql_unregister_peer(site_id)`
+fn unregister_peer(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_unregister_peer";
+    call.expect_args(NAME, 1..=1, "1 argument: site_id")?;
+    call.set_i64(i64::from(members::unregister(state, site_argument(call, NAME)?)?));
+    Ok(())
+}
+
+/// `crsql_peer_vector(site_id, vector)`: 1 if the site holds all that was collected here, 0 if it has to begin again.
+fn peer_vector(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_peer_vector";
+    call.expect_args(NAME, 2..=2, "2 arguments: site_id, its version vector")?;
+    let vector = VersionVector::decode(call.blob(NAME, 1)?, &Default::default())
+        .map_err(|e| Error::refused(format_args!("{NAME}: the second argument is no version vector: {e}")))?;
+    call.set_i64(i64::from(members::hear(state, site_argument(call, NAME)?, &vector)?));
+    Ok(())
+}
+
+/// `crsql_rebootstrap(changeset)`
+fn rebootstrap(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_rebootstrap";
+    call.expect_args(NAME, 1..=1, "1 argument: a whole changeset")?;
+    call.set_text(&crate::rebootstrap::rebootstrap(state, call.blob(NAME, 0)?)?);
     Ok(())
 }

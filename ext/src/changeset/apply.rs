@@ -1,15 +1,17 @@
 //! Applies changesets: one transaction, each row written once.
 
-use super::run::{Target, Translated, check, translate};
+use super::run::{Order, Target, Translated, check, translate};
 use crate::alter::atomically;
 use crate::capture::enlist;
 use crate::catalog::{Shape, Table};
+use crate::collect::{self, Source};
 use crate::merge::{self, Incoming, Outcome, Walk, merge_along};
 use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::{Columns, Key, LOOSE, ROW, Run};
+use crate::store::{Key, LOOSE, ROW, Run};
 use crsql_core::changeset::{Changeset, Limits, Reader, RowKey, RunHeader};
+use crsql_core::collect::Admission;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::Stamp;
 use crsql_core::value::Value;
@@ -82,6 +84,13 @@ pub fn apply(state: &State, bytes: &[u8]) -> Result<Report> {
             ));
         }
         enlist(state)?;
+        let _source = match state.source.get() {
+            Source::Own => None,
+            Source::Peer { .. } => {
+                let is_past = collect::adopt(state, changeset.told())?;
+                Some(collect::merge_as(state, Source::Peer { is_past }))
+            }
+        };
         let mut apply = Apply::new(state, &changeset)?;
         apply.run()?;
         let Apply { report, loose, spoiled, .. } = apply;
@@ -246,6 +255,16 @@ impl<'c> Apply<'c> {
         }
     }
 
+    /// As [`Apply::refuse`], of one row.
+    fn refuse_row(&mut self, header: &RunHeader, row: u64, reason: &str) {
+        let table = &self.changeset.tables()[header.table as usize].name;
+        *self.report.refused.entry(format!("table {table:?}: {reason}")).or_default() += 1;
+        for group in &header.groups {
+            let site = self.changeset.sites()[group.site as usize];
+            self.spoiled.insert((site, group.version_of_row(row)));
+        }
+    }
+
     fn known_run(
         &mut self,
         reader: &mut Reader<'c>,
@@ -276,7 +295,12 @@ impl<'c> Apply<'c> {
                 self.report.ignored += rows * merge::changes_in(&run.clock);
                 return Ok(());
             }
-            if header.cl % 2 == 1 && self.is_free(&table, first, last)? {
+            let floor = self.state.store.borrow().floor();
+            if header.cl % 2 == 1
+                && header.cl > floor
+                && translated.is_shown(&table)
+                && self.is_free(&table, first, last)?
+            {
                 return self.fill(reader, &table, &translated, run);
             }
         }
@@ -330,9 +354,9 @@ impl<'c> Apply<'c> {
                         self.state.record_merge(table.id, true, run.slice(from, done - from));
                     }
                     let row = run.clock_at(rowid.abs_diff(first));
-                    let values = order.by_column();
+                    let (values, cells) = (order.by_column(), order.typed_cells());
                     let key = [ValueRef::Integer(rowid)];
-                    let incoming = Incoming { key: &key, clock: row, values: &values };
+                    let incoming = Incoming { key: &key, clock: row, values: &values, cells: &cells };
                     self.park_row(table, &incoming, &error.to_string())?;
                     done += 1;
                     refused += 1;
@@ -384,10 +408,12 @@ impl<'c> Apply<'c> {
                 continue;
             }
             // Even a row of nothing but unknown columns begins its incarnation.
-            let values = order.by_column();
-            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values };
-            self.merge(table, &incoming, &mut walk)?;
-            if translated.has_unknown {
+            let (values, cells) = (order.by_column(), order.typed_cells());
+            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values, cells: &cells };
+            let is_taken = self.merge(table, &incoming, &mut walk)?;
+            if !is_taken {
+                self.refuse_row(header, row, collect::BEHIND);
+            } else if translated.has_unknown {
                 self.park_unknown(header, table, translated, &order, &key, row)?;
             }
             row += 1;
@@ -396,10 +422,13 @@ impl<'c> Apply<'c> {
         Ok(())
     }
 
-    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<()> {
+    /// Merges a row; false when it could be one whose delete was collected.
+    fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<bool> {
         let is_candidate = self.expects_new
+            && table.typed.is_empty()
             && incoming.clock.cl == 1
             && matches!(table.shape, Shape::Rowid(_))
+            && self.state.store.borrow().floor() == 0
             && incoming.clock.group_of(ROW).is_none()
             && !self.state.may_have_tombstones(table.id)?;
         let outcome = if is_candidate {
@@ -422,8 +451,9 @@ impl<'c> Apply<'c> {
             }
             Outcome::Ignored => self.report.ignored += merge::changes_in(&incoming.clock),
             Outcome::Refused(reason) => self.park_row(table, incoming, &reason)?,
+            Outcome::Behind => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn park_row(&mut self, table: &Table, incoming: &Incoming<'_>, reason: &str) -> Result<()> {
@@ -449,7 +479,7 @@ impl<'c> Apply<'c> {
         for (target, value) in translated.targets.iter().zip(&order.values) {
             let Target::Unknown(group, bit) = target else { continue };
             let name = &self.changeset.tables()[header.table as usize].columns[*bit as usize - 1];
-            let reason = format!("table {:?} has no replicated column {name:?} here", table.name);
+            let reason = park::unknown_column(table, name);
             self.park(header, *group, *bit, name, &pk, value.to_owned_value(), row, &table.name, &reason)?;
         }
         Ok(())
@@ -524,50 +554,19 @@ impl<'c> Apply<'c> {
             },
             db_version: 0,
         };
-        if park::put(self.state, &change, Kind::Schema, reason)? {
+        // Of a known table's unknown column the row has been judged.
+        let admission = match self.state.table_named(table)? {
+            Some(_) => Admission::Take,
+            None => collect::admit_parked(self.state, &change)?,
+        };
+        if admission == Admission::Behind {
+            self.refuse_row(header, row, collect::BEHIND);
+        } else if admission == Admission::Take && park::put(self.state, &change, Kind::Schema, reason)? {
             self.report.parked += 1;
         } else {
             self.report.ignored += 1;
         }
         Ok(())
-    }
-}
-
-/// The values of a row in the order in which statements take them: by column id.
-struct Order<'c> {
-    /// As they come.
-    values: Vec<ValueRef<'c>>,
-    /// (column id, index into `values`), by id.
-    by_id: Vec<(u32, usize)>,
-    /// The ids.
-    columns: Columns,
-    buffer: Vec<ValueRef<'c>>,
-}
-
-impl<'c> Order<'c> {
-    fn new(targets: &[Target]) -> Order<'c> {
-        let mut by_id: Vec<(u32, usize)> = targets
-            .iter()
-            .enumerate()
-            .filter_map(|(at, target)| match target {
-                Target::Column(id) => Some((*id, at)),
-                Target::Unknown(..) => None,
-            })
-            .collect();
-        by_id.sort_unstable();
-        let columns = by_id.iter().map(|(id, _)| *id).collect();
-        Order { values: Vec::new(), by_id, columns, buffer: Vec::new() }
-    }
-
-    /// Fills the parameters of an INSERT: the key, then the values.
-    fn fill(&mut self, key: &[ValueRef<'c>]) {
-        self.buffer.clear();
-        self.buffer.extend_from_slice(key);
-        self.buffer.extend(self.by_id.iter().map(|(_, at)| self.values[*at]));
-    }
-
-    fn by_column(&self) -> Vec<(u32, ValueRef<'c>)> {
-        self.by_id.iter().map(|(id, at)| (*id, self.values[*at])).collect()
     }
 }
 

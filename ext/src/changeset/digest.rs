@@ -7,6 +7,8 @@ use crate::park;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
 use crate::store::{Key, ROW, scan};
+use crate::typed::FactsReader;
+use crsql_core::collect::Collected;
 use crsql_core::digest::{Digest, RecordHasher, has_row_record};
 use crsql_core::merge::{CellClock, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,7 +94,8 @@ fn tally_up(state: &State, only: Option<&str>, tally: &mut Tally<'_>) -> Result<
     let mut snapshot = state.db.prepare("SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
     let layer = state.layer()?;
-    let waiting = Waiting::read(state, only)?;
+    let mut waiting = Waiting::read(state, only)?;
+    waiting.collected = state.store.borrow().collected();
     for table in state.tables()? {
         if only.is_none_or(|only| only.eq_ignore_ascii_case(&table.name)) {
             add_table(state, &layer, &table, &waiting, tally)?;
@@ -112,6 +115,8 @@ struct Waiting {
     rows: BTreeMap<Name, Vec<park::Loose>>,
     /// Rows whose existence the clocks tell of already.
     written: std::cell::RefCell<BTreeSet<Name>>,
+    /// What was collected: some replicas have its tombstones still.
+    collected: Rc<Collected>,
 }
 
 impl Waiting {
@@ -151,7 +156,8 @@ impl Waiting {
             let cl = changes.iter().map(|change| change.cl).max().unwrap_or(0);
             hasher.row(&name.0, &name.1, cl);
             let row = changes.iter().find(|change| change.is_row()).map(|change| change.stamp);
-            if has_row_record(cl, row.as_ref()) && !self.written.borrow().contains(name) {
+            let is_counted = has_row_record(cl, row.as_ref()) && !self.collected.hides(cl);
+            if is_counted && !self.written.borrow().contains(name) {
                 tally.add(&name.1, &hasher.existence(row.as_ref()));
             }
             for change in changes.iter().filter(|change| !change.is_row()) {
@@ -171,6 +177,7 @@ fn add_table(
 ) -> Result<()> {
     let mut reader = RowReader::new(state, table.clone())?;
     let mut hasher = RecordHasher::default();
+    let mut facts = FactsReader::default();
     let (mut stored, mut pk) = (Vec::new(), Vec::new());
     scan::table(state.db, layer, table.id, |run| {
         for index in 0..run.count {
@@ -205,7 +212,9 @@ fn add_table(
             }
             hasher.row(&table.name, &pk, clock.cl);
             let row_stamp = clock.group_of(ROW).map(|group| stamp(group, ROW)).transpose()?;
-            if has_row_record(clock.cl, row_stamp.as_ref()) && !parked.iter().any(|change| change.is_row()) {
+            let is_counted =
+                has_row_record(clock.cl, row_stamp.as_ref()) && !waiting.collected.hides(clock.cl);
+            if is_counted && !parked.iter().any(|change| change.is_row()) {
                 tally.add(&pk, &hasher.existence(row_stamp.as_ref()));
             }
             if !found {
@@ -216,12 +225,18 @@ fn add_table(
                     let Some(at) = table.columns.iter().position(|column| column.id == slot) else {
                         continue;
                     };
-                    if parked.iter().any(|c| !c.is_row() && park::column_of(&c.cid) == table.columns[at].name)
-                    {
+                    let name = &table.columns[at].cell;
+                    let cell = CellClock { col_version: group.col_version, stamp: stamp(group, slot)? };
+                    if parked.iter().any(|c| !c.is_row() && c.is_same_cell(name, &cell.stamp.site)) {
                         continue;
                     }
-                    let cell = CellClock { col_version: group.col_version, stamp: stamp(group, slot)? };
-                    tally.add(&pk, &hasher.cell(&table.columns[at].name, &cell, reader.value(at)));
+                    let record = if table.typed.is_empty() {
+                        hasher.cell(name, &cell, reader.value(at))
+                    } else {
+                        let value = reader.cell(state, &mut facts, &key, at, group.site)?;
+                        hasher.cell(name, &cell, value.as_ref())
+                    };
+                    tally.add(&pk, &record);
                 }
             }
         }

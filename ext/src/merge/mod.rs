@@ -3,14 +3,15 @@
 
 mod base;
 mod held;
+mod order;
 mod row;
 mod walk;
 
-pub use base::{find_rowid, insert_statement, insert_with};
+pub use base::{RowPlace, find_rowid, insert_statement, insert_with, shown_value, update as update_base};
 pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use row::{
-    Author, Incoming, Known, Outcome, begin_again, changes_in, check_key, clock_by_key, insert_new,
-    merge_along, merge_row, raise, written_here,
+    Author, Incoming, Known, Outcome, begin_again, cell_by_key, changes_in, check_key, clock_by_key,
+    insert_new, merge_along, merge_row, raise, written_here,
 };
 pub use walk::Walk;
 

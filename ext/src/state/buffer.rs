@@ -69,7 +69,7 @@ impl State {
         if pending.last().is_some_and(|last| *done + 1 < pending.len() || *rows_of_next < last.count) {
             store.with_layers(|base| {
                 for op in &pending[*done..] {
-                    rows.apply(op, *rows_of_next, &ops, local.db_version, base)?;
+                    rows.apply(op, *rows_of_next, &ops, local, base)?;
                     *rows_of_next = 0;
                 }
                 Ok(())

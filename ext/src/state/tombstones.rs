@@ -53,4 +53,15 @@ impl State {
         self.quick.take();
         Ok(())
     }
+
+    /// The last of a table's tombstones by key was collected.
+    pub fn forget_tombstones(&self, table: u32) -> Result<()> {
+        self.db
+            .prepare("UPDATE main.__crsql_table SET has_tombstones = 0 WHERE id = ?1 AND has_tombstones")?
+            .execute(&[ValueRef::Integer(i64::from(table))])?;
+        self.tombstones.borrow_mut().1 = u32::MAX;
+        self.tombstones_of.set(None);
+        self.quick.take();
+        Ok(())
+    }
 }

@@ -50,7 +50,7 @@ fn row_by_row(
 ) -> Result<u64> {
     let mut replay = Replay::default();
     for op in of_table {
-        replay.apply(op, 0, ops, local.db_version, segments)?;
+        replay.apply(op, 0, ops, local, segments)?;
     }
     let (layer, seq) = replay.into_layer(local, seq);
     write_layer(segments.statements, &layer)?;
@@ -127,7 +127,7 @@ fn write_table(
         editor.edit_range(piece.key, last, |first, count, mut draft| {
             let known = draft.cl() > 0;
             for p in if single { group } else { &group[..1] } {
-                effect(&mut draft, of_table[p.op], ops, (first, count), p.op as u64, local.db_version);
+                effect(&mut draft, of_table[p.op], ops, (first, count), p.op as u64, local);
             }
             let leaves_tombstone = if single {
                 group.iter().any(|p| is_keyed_delete(of_table[p.op]))
@@ -188,7 +188,7 @@ fn write_keyed(
                 if *cl > 0 {
                     draft = Draft::tombstone(*cl, *index as u64);
                 } else {
-                    effect(&mut draft, op, ops, (0, 1), *index as u64, local.db_version);
+                    effect(&mut draft, op, ops, (0, 1), *index as u64, local);
                 }
             }
             let width = draft.width();
@@ -210,17 +210,17 @@ fn prefix(key: &[u8]) -> u64 {
 }
 
 /// What `op` does to the clocks of `rows`: the first and how many.
-fn effect(draft: &mut Draft, op: &Op, ops: &Ops, rows: (i64, u64), order: u64, db_version: u64) {
+fn effect(draft: &mut Draft, op: &Op, ops: &Ops, rows: (i64, u64), order: u64, local: LocalVersion) {
     let (first, count) = rows;
     match op.kind {
         Kind::Insert | Kind::InsertSpelled => {
-            draft.insert(ops.columns_of(op), op.kind == Kind::InsertSpelled, order);
+            draft.insert(ops.columns_of(op), op.kind == Kind::InsertSpelled, order, local.floor);
         }
         Kind::Update => draft.update(ops.columns_of(op), order),
         Kind::Delete => draft.delete(order),
         Kind::Merge | Kind::MergeNew => {
             let skip = if op.by_pk { 0 } else { first.abs_diff(op.key) };
-            draft.merge(&ops.run_of(op).slice(skip, count), op.kind == Kind::MergeNew, db_version);
+            draft.merge(&ops.run_of(op).slice(skip, count), op.kind == Kind::MergeNew, local.db_version);
         }
         Kind::Raise => draft.raise(&ops.run_of(op).clock),
         Kind::Forget => *draft = Draft::default(),

@@ -19,6 +19,8 @@ pub struct LocalVersion {
     pub version: u64,
     /// The transaction's apply position.
     pub db_version: u64,
+    /// Rows without a clock start above this causal length: see `crsql_core::collect`.
+    pub floor: u64,
 }
 
 /// The clock of a row, or of a run of rows with one pattern, as a transaction changes it.
@@ -80,8 +82,10 @@ impl Draft {
 
     /// A row was inserted: a new incarnation with every column at 1. `explicit` asks for a row-existence
     /// change even in the first incarnation (tables of nothing but keys; keys spelled unlike their canonical form).
-    pub fn insert(&mut self, columns: &Columns, explicit: bool, order: u64) {
-        self.restart(next_causal_length(self.cl, LocalWrite::Insert));
+    /// A row without a clock starts above `floor`.
+    pub fn insert(&mut self, columns: &Columns, explicit: bool, order: u64, floor: u64) {
+        let before = if self.cl == 0 { floor } else { self.cl };
+        self.restart(next_causal_length(before, LocalWrite::Insert));
         let mut columns = columns.clone();
         if self.cl > 1 || explicit || columns.is_empty() {
             columns.insert(ROW);
@@ -108,10 +112,13 @@ impl Draft {
             self.kept.iter().for_each(|(group, _)| all.union_with(&group.columns));
             self.touched.iter().for_each(|touched| all.union_with(&touched.columns));
             all.remove(ROW);
-            return self.insert(&all, false, order);
+            return self.insert(&all, false, order, 0);
         }
         let mut rest = columns.clone();
         let mut raised: SmallVec<[(Columns, u64); 2]> = SmallVec::new();
+        // Whose part of a counter it is that is written shows when the transaction commits: see `keep`.
+        let mut parts = if rest.has_parts() { rest.parts() } else { Columns::new() };
+        rest.subtract(&parts);
         for (group, _) in &mut self.kept {
             take(&mut group.columns, &mut rest, group.col_version, &mut raised);
         }
@@ -119,10 +126,18 @@ impl Draft {
         for touched in &mut self.touched {
             take(&mut touched.columns, &mut rest, touched.col_version, &mut raised);
         }
-        self.touched.retain(|touched| !touched.columns.is_empty());
         if !rest.is_empty() {
             raised.push((rest, 1));
         }
+        if !parts.is_empty() {
+            let mut counted: SmallVec<[(Columns, u64); 2]> = SmallVec::new();
+            for touched in &mut self.touched {
+                take(&mut touched.columns, &mut parts, touched.col_version, &mut counted);
+            }
+            raised.extend(counted);
+            raised.extend((!parts.is_empty()).then_some((parts, 1)));
+        }
+        self.touched.retain(|touched| !touched.columns.is_empty());
         for (columns, col_version) in raised {
             self.touched.push(Touched { columns, col_version, order });
         }
@@ -130,6 +145,13 @@ impl Draft {
     }
 
     fn stands_at_the_limit(&self, columns: &Columns) -> bool {
+        let registers;
+        let columns = if columns.has_parts() {
+            registers = columns.without_parts();
+            &registers
+        } else {
+            columns
+        };
         let kept = self.kept.iter().map(|(group, _)| (&group.columns, group.col_version));
         let touched = self.touched.iter().map(|touched| (&touched.columns, touched.col_version));
         kept.chain(touched).any(|(set, version)| version >= COL_VERSION_MAX && set.intersects(columns))
@@ -142,10 +164,11 @@ impl Draft {
         }
         for (group, step) in remote.clock.groups.iter().zip(&remote.steps) {
             for (kept, _) in &mut self.kept {
-                kept.columns.subtract(&group.columns);
+                kept.columns.supersede(&group.columns, kept.site == group.site);
             }
+            // A counter's part that this transaction wrote is written once more over whatever came of it: see `keep`.
             for touched in &mut self.touched {
-                touched.columns.subtract(&group.columns);
+                touched.columns.supersede(&group.columns, false);
             }
             let group = Group { db_version, ..group.clone() };
             self.kept.push((group, Step { db_version: 0, ..*step }));
@@ -223,6 +246,12 @@ impl Draft {
             rank.union_with(&touched.columns);
         }
         let kept = &mut self.kept;
+        if rank.has_parts() {
+            self.touched.iter_mut().filter(|touched| touched.order == order).for_each(|touched| {
+                supersede_parts(kept, touched, local.site);
+            });
+            kept.retain(|(group, _)| !group.columns.is_empty());
+        }
         self.touched.retain(|touched| {
             if touched.order != order {
                 return true;
@@ -259,6 +288,20 @@ impl Draft {
     }
 }
 
+/// Lets a write of this site's parts go on from what they are: `touched` counted its writes from 0. Nobody else writes
+/// them, so at the limit they stand still, and the site's versions tell them apart.
+fn supersede_parts(kept: &mut [(Group, Step)], touched: &mut Touched, site: u32) {
+    let parts = touched.columns.parts();
+    let mut before = 0;
+    for (group, _) in kept.iter_mut().filter(|(group, _)| group.site == site) {
+        if group.columns.intersects(&parts) {
+            before = before.max(group.col_version);
+            group.columns.subtract(&parts);
+        }
+    }
+    touched.col_version = (touched.col_version + before).min(COL_VERSION_MAX);
+}
+
 fn take(
     from: &mut Columns,
     rest: &mut Columns,
@@ -282,7 +325,7 @@ mod tests {
     use super::super::clock::Key;
     use super::*;
 
-    const LOCAL: LocalVersion = LocalVersion { site: 0, version: 9, db_version: 12 };
+    const LOCAL: LocalVersion = LocalVersion { site: 0, version: 9, db_version: 12, floor: 0 };
 
     fn columns(slots: &[u32]) -> Columns {
         slots.iter().copied().collect()
@@ -291,7 +334,7 @@ mod tests {
     #[test]
     fn an_insert_then_an_update_in_one_transaction_is_dense() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1, 2, 3]), false, 0);
+        draft.insert(&columns(&[1, 2, 3]), false, 0, 0);
         draft.update(&columns(&[2]), 1);
         assert_eq!(draft.width(), 3);
         draft.seal(LOCAL, 10);
@@ -304,14 +347,14 @@ mod tests {
     #[test]
     fn a_delete_drops_every_cell_and_a_reinsert_starts_at_one() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         draft.update(&columns(&[1]), 1);
         draft.seal(LOCAL, 0);
         let mut draft = Draft::from_clock(Some(&draft.into_clock()));
         draft.delete(2);
         draft.delete(2);
         assert_eq!((draft.cl(), draft.width()), (2, 1));
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         draft.seal(LOCAL, 0);
         let clock = draft.into_clock();
         assert_eq!((clock.cl, clock.group_of(1).unwrap().col_version), (3, 1));
@@ -322,24 +365,34 @@ mod tests {
     #[test]
     fn replace_of_a_live_row_is_a_new_incarnation() {
         let mut draft = Draft::from_clock(None);
-        draft.insert(&columns(&[1]), false, 0);
-        draft.insert(&columns(&[1]), false, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
+        draft.insert(&columns(&[1]), false, 0, 0);
         assert_eq!(draft.cl(), 3);
     }
 
     #[test]
     fn an_update_of_a_run_keeps_it_one_run() {
         let mut insert = Draft::from_clock(None);
-        insert.insert(&columns(&[1, 2]), false, 0);
+        insert.insert(&columns(&[1, 2]), false, 0, 0);
         insert.seal(LOCAL, 0);
         let run = insert.into_run(Key::Int(1), 100);
         let mut update = Draft::from_run(run.slice(10, 50));
         update.update(&columns(&[2]), 0);
-        update.seal(LocalVersion { version: 10, db_version: 13, site: 0 }, 0);
+        update.seal(LocalVersion { version: 10, db_version: 13, site: 0, floor: 0 }, 0);
         let run = update.into_run(Key::Int(11), 50);
         let clock = run.clock_at(49);
         assert_eq!(clock.group_of(1).unwrap().seq_of(1), 118);
         assert_eq!(clock.group_of(2).unwrap().seq_of(2), 49);
         assert_eq!(clock.group_of(2).unwrap().col_version, 2);
+    }
+
+    #[test]
+    fn a_row_without_a_clock_starts_above_the_floor() {
+        let mut draft = Draft::from_clock(None);
+        draft.insert(&columns(&[1]), false, 0, 4);
+        assert_eq!(draft.cl(), 5);
+        draft.delete(1);
+        draft.insert(&columns(&[1]), false, 2, 4);
+        assert_eq!(draft.cl(), 7);
     }
 }

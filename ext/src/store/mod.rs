@@ -10,6 +10,7 @@
 mod bulk;
 pub mod bytes;
 pub mod clock;
+mod collected;
 pub mod columns;
 pub mod draft;
 mod edit;
@@ -24,7 +25,7 @@ pub mod tables;
 mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
-pub use columns::{Columns, ROW};
+pub use columns::{COUNTERS_MAX, Columns, PARTS, ROW, is_part};
 pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
@@ -32,6 +33,7 @@ pub use replay::{Layer, Replay};
 pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
+use crsql_core::collect::Collected;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::RangeSet;
 use lookup::{Layers, Lookup, Segments};
@@ -78,6 +80,8 @@ pub struct Store {
     is_current: bool,
     /// A version of ours that we have seen and did not know: see [`Store::raise_version`].
     raised: u64,
+    /// What was collected, here or elsewhere.
+    collected: Rc<Collected>,
 }
 
 impl Store {
@@ -99,6 +103,7 @@ impl Store {
             is_writing: false,
             is_current: false,
             raised: 0,
+            collected: Rc::default(),
         }
     }
 
@@ -114,7 +119,7 @@ impl Store {
         if known {
             let mut format = self.db.prepare("SELECT format FROM main.__crsql_state")?;
             let format = format.query_i64(&[])?.unwrap_or(0);
-            if format != tables::FORMAT {
+            if format != tables::FORMAT && format != tables::FORMAT_COLLECTED {
                 return Err(Error::refused(format_args!(
                     "this database has clock format {format}, and this crsql reads format {}; \
                      open it with a newer crsql",
@@ -136,7 +141,9 @@ impl Store {
                 "this database is read-only and holds no crsql tables yet; open it writable once".into(),
             ));
         }
-        self.db.exec("SAVEPOINT crsql_create")?;
+        // An INSERT INTO crsql_changes may be the first that this database hears of us, and SQLite opens no savepoint
+        // inside a statement that writes. Then a failure is undone by hand.
+        let has_savepoint = self.db.exec("SAVEPOINT crsql_create").is_ok();
         let made = self.db.exec(tables::SCHEMA).and_then(|()| {
             self.db
                 .prepare("INSERT INTO main.__crsql_site VALUES (1, ?1)")?
@@ -147,14 +154,28 @@ impl Store {
                  INSERT INTO main.__crsql_state VALUES (1, 1, 1, 0, 0, 1)",
             )
         });
-        if made.is_err() {
-            self.db.exec("ROLLBACK TO crsql_create").ok();
+        match (has_savepoint, &made) {
+            (true, Ok(())) => self.db.exec("RELEASE crsql_create")?,
+            (true, Err(_)) => {
+                self.db.exec("ROLLBACK TO crsql_create").ok();
+                self.db.exec("RELEASE crsql_create")?;
+            }
+            (false, Ok(())) => {}
+            (false, Err(_)) => self.drop_tables(),
         }
-        self.db.exec("RELEASE crsql_create")?;
         made?;
         self.forget();
         self.has_schema = Some(true);
         Ok(())
+    }
+
+    /// Drops the tables of a store that was made in part.
+    fn drop_tables(&self) {
+        let names =
+            tables::SCHEMA.split("CREATE TABLE main.").skip(1).filter_map(|rest| rest.split(' ').next());
+        for name in names {
+            self.db.exec(&format!("DROP TABLE IF EXISTS main.{name}")).ok();
+        }
     }
 
     /// Forgets whatever a rollback, a schema change or somebody else's write may have changed.
@@ -260,9 +281,10 @@ impl Store {
                     rows: 0,
                 },
                 row.column_i64(3) as u32,
+                row.column_i64(4),
             ))
         })?;
-        let (state, site) = state.ok_or_else(bytes::damaged)?;
+        let (state, site, format) = state.ok_or_else(bytes::damaged)?;
         let last = statements
             .log_last
             .query_row(&[], |row| log::decode_tail(row.column_i64(0) as u64, row.column_blob(1)))?;
@@ -272,6 +294,10 @@ impl Store {
             self.overlay = Rc::default();
             self.overlay_at = state.db_version;
             self.overlay_generation = tail.generation;
+            self.collected = match format {
+                tables::FORMAT => Rc::default(),
+                _ => collected::read(self.db)?,
+            };
         }
         self.site = site;
         self.tail = Some(tail);
@@ -294,7 +320,8 @@ impl Store {
     pub fn next_local(&self) -> LocalVersion {
         let tail = self.tail();
         let version = tail.version.max(self.raised) + 1;
-        LocalVersion { site: self.site, version, db_version: tail.db_version + 1 }
+        let floor = self.collected.floor;
+        LocalVersion { site: self.site, version, db_version: tail.db_version + 1, floor }
     }
 
     /// Our own version `version` exists, though this file does not know it (it was restored from an older copy).
@@ -337,13 +364,17 @@ impl Store {
         replay.prefetch(entries.iter().map(|entry| &entry.ops), &mut base)?;
         for entry in &entries {
             let tail = &entry.tail;
+            // The floor is as it was then: it only moves while the log is empty.
+            let local = LocalVersion {
+                site: self.site,
+                version: tail.version,
+                db_version: tail.db_version,
+                floor: self.collected.floor,
+            };
             for op in entry.ops.pending() {
-                replay.apply(op, 0, &entry.ops, tail.db_version, &mut base)?;
+                replay.apply(op, 0, &entry.ops, local, &mut base)?;
             }
-            replay.seal(
-                LocalVersion { site: self.site, version: tail.version, db_version: tail.db_version },
-                0,
-            );
+            replay.seal(local, 0);
         }
         let (layer, _) = replay.into_layer(self.next_local(), 0);
         Rc::make_mut(&mut self.overlay).extend(layer);

@@ -54,13 +54,13 @@ impl Replay {
         Ok(())
     }
 
-    /// Applies one operation that commits (or committed) at `db_version`, from its row number `from` on.
+    /// Applies one operation that commits (or committed) as `local`, from its row number `from` on.
     pub fn apply(
         &mut self,
         op: &Op,
         from: u32,
         ops: &Ops,
-        db_version: u64,
+        local: LocalVersion,
         base: &mut impl Clocks,
     ) -> Result<()> {
         for row in from..op.count {
@@ -74,7 +74,8 @@ impl Replay {
                         (false, Some(pk)) => self.take(op.table, Key::Bytes(pk.into()), base)?,
                         _ => self.take(op.table, key.clone(), base)?,
                     };
-                    draft.insert(ops.columns_of(op), op.kind == Kind::InsertSpelled, order);
+                    let spelled = op.kind == Kind::InsertSpelled;
+                    draft.insert(ops.columns_of(op), spelled, order, local.floor);
                     self.put(op.table, key, draft);
                 }
                 Kind::Update => {
@@ -97,7 +98,7 @@ impl Replay {
                 Kind::Merge | Kind::MergeNew => {
                     let mut draft = self.take(op.table, key.clone(), base)?;
                     let clocks = ops.run_of(op).slice(u64::from(row), 1);
-                    draft.merge(&clocks, op.kind == Kind::MergeNew, db_version);
+                    draft.merge(&clocks, op.kind == Kind::MergeNew, local.db_version);
                     self.put(op.table, key, draft);
                 }
                 Kind::Raise => {
@@ -186,6 +187,8 @@ mod tests {
     use super::super::columns::Columns;
     use super::*;
 
+    const LOCAL: LocalVersion = LocalVersion { site: 0, version: 1, db_version: 1, floor: 0 };
+
     struct Nothing;
     impl Clocks for Nothing {
         fn clock(&mut self, _: u32, _: &Key) -> Result<Option<RowClock>> {
@@ -197,9 +200,9 @@ mod tests {
         let mut replay = Replay::default();
         replay.prefetch([ops].into_iter(), &mut Nothing).unwrap();
         for op in ops.pending() {
-            replay.apply(op, 0, ops, 1, &mut Nothing).unwrap();
+            replay.apply(op, 0, ops, LOCAL, &mut Nothing).unwrap();
         }
-        replay.into_layer(LocalVersion { site: 0, version: 1, db_version: 1 }, 0)
+        replay.into_layer(LOCAL, 0)
     }
 
     #[test]

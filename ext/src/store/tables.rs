@@ -34,6 +34,8 @@ CREATE TABLE main.__crsql_column (
   table_id INTEGER NOT NULL,
   id INTEGER NOT NULL,
   name TEXT NOT NULL,
+  type TEXT NOT NULL DEFAULT 'register',
+  slot INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (table_id, id)
 ) WITHOUT ROWID;
 CREATE TABLE main.__crsql_segment (
@@ -44,6 +46,13 @@ CREATE TABLE main.__crsql_segment (
   PRIMARY KEY (table_id, start)
 ) WITHOUT ROWID;
 CREATE INDEX main.__crsql_segment_newest ON __crsql_segment (max_db_version);
+CREATE TABLE main.__crsql_typed (
+  table_id INTEGER NOT NULL,
+  key BLOB NOT NULL,
+  slot INTEGER NOT NULL,
+  data BLOB NOT NULL,
+  PRIMARY KEY (table_id, key, slot)
+) WITHOUT ROWID;
 CREATE TABLE main.__crsql_log (
   db_version INTEGER PRIMARY KEY,
   data BLOB NOT NULL
@@ -53,6 +62,7 @@ CREATE TABLE main.__crsql_parked (
   table_name TEXT NOT NULL,
   pk BLOB NOT NULL,
   cid TEXT NOT NULL,
+  part BLOB NOT NULL,
   val,
   col_version INTEGER NOT NULL,
   cl INTEGER NOT NULL,
@@ -62,7 +72,7 @@ CREATE TABLE main.__crsql_parked (
   db_version INTEGER NOT NULL,
   kind TEXT NOT NULL,
   reason TEXT NOT NULL,
-  UNIQUE (table_name, pk, cid)
+  UNIQUE (table_name, pk, cid, part)
 );
 CREATE INDEX main.__crsql_parked_newest ON __crsql_parked (db_version);
 CREATE TABLE main.__crsql_config (
@@ -89,10 +99,20 @@ FROM __crsql_parked;
 CREATE VIEW main.crsql_conflicts AS
 SELECT table_name AS \"table\", pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, reason
 FROM __crsql_parked WHERE kind = 'constraint';
+CREATE VIEW main.crsql_crrs AS
+SELECT name AS \"table\", options
+FROM __crsql_table WHERE name <> '';
+CREATE VIEW main.crsql_columns AS
+SELECT t.name AS \"table\", c.name AS \"column\", c.type
+FROM __crsql_table AS t JOIN __crsql_column AS c ON c.table_id = t.id
+WHERE t.name <> '' AND c.name <> '';
 ";
 
 /// The version of [`SCHEMA`] and of the byte formats inside. A newer one is refused, an older one upgraded.
 pub const FORMAT: i64 = 1;
+
+/// The format from when tombstones were collected: whoever does not know of that would bring deleted rows back.
+pub const FORMAT_COLLECTED: i64 = 2;
 
 /// Prepared statements on the store's tables, kept for the life of the connection.
 pub struct Statements {
@@ -104,7 +124,7 @@ pub struct Statements {
     pub log_insert: Statement,
     /// Empties the log.
     pub log_clear: Statement,
-    /// (db_version, site_version, generation, site).
+    /// (db_version, site_version, generation, site, format).
     pub state: Statement,
     /// ?1 db_version, ?2 site_version, ?3 generation.
     pub state_update: Statement,
@@ -131,7 +151,7 @@ impl Statements {
             )?,
             log_insert: sql("INSERT INTO main.__crsql_log (db_version, data) VALUES (?1, ?2)")?,
             log_clear: sql("DELETE FROM main.__crsql_log")?,
-            state: sql("SELECT db_version, site_version, generation, site FROM main.__crsql_state")?,
+            state: sql("SELECT db_version, site_version, generation, site, format FROM main.__crsql_state")?,
             state_update: sql(
                 // One row by its key: needs no statement journal, whose rollback when the statement has to be compiled
                 // again would reach our own savepoint methods while the store is at work.

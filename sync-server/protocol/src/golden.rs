@@ -262,14 +262,14 @@ fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let lines: Vec<&str> = DOCUMENT.lines().map(str::trim).collect();
     assert!(lines.concat().contains(&hex), "docs/protocol.md lacks: {hex}");
-    assert_eq!(rmp_serde::from_slice::<Frame>(&bytes).unwrap(), whole);
+    assert_eq!(crsql_core::msgpack::from_slice::<Frame>(&bytes).unwrap(), whole);
     // What is bare and can't be dressed is one bad frame.
     let mut damaged = bytes.clone();
     let at = bytes.len() - whole.body.0.len() / 3;
     damaged.truncate(at.max(60));
-    assert!(rmp_serde::from_slice::<Frame>(&damaged).is_err());
+    assert!(crsql_core::msgpack::from_slice::<Frame>(&damaged).is_err());
     let strange = rmp_serde::to_vec(&(SITE, 7, 0, 0, 0, CHAIN, 2, Blob(vec![1, 2]))).unwrap();
-    assert_eq!(rmp_serde::from_slice::<Frame>(&strange).unwrap().codec, 2);
+    assert_eq!(crsql_core::msgpack::from_slice::<Frame>(&strange).unwrap().codec, 2);
 }
 
 #[test]

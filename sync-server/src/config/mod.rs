@@ -154,7 +154,7 @@ settings! {
     min_bytes_per_second: Size = "1KiB",
     /// Messages per second from one connection, five times as many in a burst
     messages_per_second: u64 = "200",
-    /// Bytes per second from one connection, five times as many in a burst
+    /// Bytes per second from one connection, five times as many in a burst; beyond it the connection is read more slowly
     bytes_per_second: Size = "2MiB",
     /// Bytes per second into one room, five times as many in a burst
     room_bytes_per_second: Size = "20MiB",

@@ -139,6 +139,7 @@ impl Connection {
         let mut quick = true;
         let expiry = tokio::time::sleep(NEVER);
         tokio::pin!(expiry);
+        let mut rest = Box::pin(tokio::time::sleep(Duration::ZERO));
         while !self.closing {
             if quick && self.session.is_open() {
                 quick = false;
@@ -155,16 +156,25 @@ impl Connection {
                     Some(member) => (Some(&mut member.signal), Some(&mut member.present)),
                     None => (None, None),
                 };
+                // The next message waits in the socket while this connection is ahead of its rate.
+                let wait_ms = self.session.read_after_ms().saturating_sub(self.context.now_ms());
+                if wait_ms > 0 {
+                    rest.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
+                }
                 // In this order, so that a simulation can repeat it. What comes first is rare, or was asked for here.
                 tokio::select! {
                     biased;
+                    () = &mut rest, if wait_ms > 0 => {
+                        self.pace.resume();
+                        continue;
+                    }
                     _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
                     () = &mut expiry => Happening::Expired,
                     _ = tick.tick() => Happening::Tick,
                     Some(reply) = answers.recv() => Happening::Reply(reply),
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
-                    message = self.socket.recv(), if !leaving => Happening::Message(message),
+                    message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
                 }
             };
             match happening {
@@ -172,7 +182,7 @@ impl Connection {
                 Happening::Reply(reply) => self.reply(reply).await,
                 Happening::Signal => self.feed().await,
                 Happening::Presence(presence) => self.presence(presence).await,
-                Happening::Tick if self.pace.is_too_slow(std::time::Instant::now()) => {
+                Happening::Tick if !self.is_resting() && self.pace.is_too_slow(std::time::Instant::now()) => {
                     self.fail(Fault::new(Code::SLOW, "a message comes too slowly")).await;
                 }
                 Happening::Tick => {
@@ -198,6 +208,11 @@ impl Connection {
                 self.close(1012, "restart").await;
             }
         }
+    }
+
+    /// Whether it is we who leave the next message in the socket.
+    fn is_resting(&self) -> bool {
+        self.session.read_after_ms() > self.context.now_ms()
     }
 
     async fn message(&mut self, message: Option<Result<Message, axum::Error>>) {
@@ -230,7 +245,9 @@ impl Connection {
     async fn admit_bytes(&mut self, bytes: u64) -> bool {
         let Some(member) = &self.member else { return true };
         let room = member.room.clone();
-        for _ in 0..50 {
+        // Longer than a push may go unanswered would be in vain.
+        let tries = self.context.settings.session().limits.ack_ms / 200;
+        for _ in 0..tries {
             if room.admit_bytes(bytes) {
                 return true;
             }

@@ -117,7 +117,7 @@ pub fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
 /// A claim from its body.
 pub fn claim(body: &[u8]) -> rusqlite::Result<Claim> {
     let (versions, chains): (VersionVector, Vec<ChainAt>) =
-        rmp_serde::from_slice(body).map_err(|error| corrupt(9, error))?;
+        crsql_core::msgpack::from_slice(body).map_err(|error| corrupt(9, error))?;
     Ok(Claim { versions, chains })
 }
 

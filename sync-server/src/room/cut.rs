@@ -121,7 +121,7 @@ impl Cuts {
             file.read_exact(&mut len)?;
             let mut bytes = vec![0; u32::from_le_bytes(len) as usize];
             file.read_exact(&mut bytes)?;
-            frames.push(rmp_serde::from_slice(&bytes).map_err(std::io::Error::other)?);
+            frames.push(crsql_core::msgpack::from_slice(&bytes).map_err(std::io::Error::other)?);
         }
         frames.append(&mut self.deltas);
         self.deltas = frames;

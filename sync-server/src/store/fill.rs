@@ -83,7 +83,7 @@ impl Fill {
             self.file.read_exact(&mut len)?;
             let mut body = vec![0; u32::from_le_bytes(len) as usize];
             self.file.read_exact(&mut body)?;
-            let frame: Frame = rmp_serde::from_slice(&body).map_err(std::io::Error::other)?;
+            let frame: Frame = crsql_core::msgpack::from_slice(&body).map_err(std::io::Error::other)?;
             size += frame.wire_bytes() as u64;
             parcel.frames.push(frame);
             self.frames -= 1;

@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_found() {
-        type Change = fn(&mut Seen);
-        let kinds: [(&str, Change); 5] = [
+        type Fault = fn(&mut Seen);
+        let kinds: [(&str, Fault); 5] = [
             // A cursor per origin passes over what came another way; an acknowledgement before the fsync loses its end.
             ("lacks", |seen| assert!(seen.list.remove(&(1, 1)))),
             // Chunks shown as they come.

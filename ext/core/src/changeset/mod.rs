@@ -60,7 +60,7 @@ pub use bare::{bare, dressed};
 pub use changes::write_changes;
 pub use envelope::Compress;
 pub use error::ChangesetError;
-pub use header::Table;
+pub use header::{Table, Told};
 pub use reader::{Changeset, Reader, RowKey};
 pub use run::{GroupHeader, RunHeader};
 pub use split::{Order, Piece, split, split_each};

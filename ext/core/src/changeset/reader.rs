@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::cursor::Cursor;
 use super::error::Result;
-use super::header::{self, Header, Table};
+use super::header::{self, Header, Table, Told};
 use super::{IMPLIED_ROWS_MAX, Limits, RunHeader, envelope, run, value};
 use crate::ids::SiteId;
 use crate::merge::TieBreak;
@@ -68,6 +68,11 @@ impl<'a> Changeset<'a> {
     /// The site versions that are held completely once every change has been applied.
     pub fn claims(&self) -> &VersionVector {
         &self.header.claims
+    }
+
+    /// What its writer has collected; `None` for nothing.
+    pub fn told(&self) -> Option<&Told> {
+        self.header.collected.as_ref()
     }
 
     /// A reader at the first run.

@@ -1,7 +1,7 @@
 //! Cuts a changeset into smaller ones that together say the same: the chunks of a large transaction.
 
 use super::error::{ChangesetError, Result};
-use super::{Changeset, Compress, Limits, RowKey, RunHeader, Writer, write_changes};
+use super::{Changeset, Compress, Limits, RowKey, RunHeader, Told, Writer, write_changes};
 use crate::version_vector::VersionVector;
 
 /// A part of a changeset.
@@ -54,13 +54,13 @@ pub fn split_each<E: From<ChangesetError>>(
 ) -> std::result::Result<(), E> {
     let changeset = Changeset::open(bytes, &Limits::default())?;
     if order == Order::AsGiven || is_ascending(&changeset)? {
-        return cut(&changeset, piece_bytes, order, claims, each);
+        return cut(&changeset, changeset.told(), piece_bytes, order, claims, each);
     }
     let mut changes = Changeset::changes(bytes)?;
     changes.sort_by_key(|change| change.stamp.seq);
     let sorted = write_changes(changeset.tie_break(), &changes, &VersionVector::default());
     drop(changes);
-    cut(&Changeset::open(&sorted, &Limits::default())?, piece_bytes, order, claims, each)
+    cut(&Changeset::open(&sorted, &Limits::default())?, changeset.told(), piece_bytes, order, claims, each)
 }
 
 /// Whether each row's seqs come after those of all rows before it.
@@ -83,13 +83,14 @@ fn is_ascending(changeset: &Changeset<'_>) -> Result<bool> {
 
 fn cut<E: From<ChangesetError>>(
     changeset: &Changeset<'_>,
+    told: Option<&Told>,
     piece_bytes: usize,
     order: Order,
     claims: &VersionVector,
     mut each: impl FnMut(Piece) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let (mut reader, mut values) = (changeset.reader(), Vec::new());
-    let mut draft = Draft::new(changeset);
+    let mut draft = Draft::new(changeset, told);
     while let Some(run) = reader.next_run()? {
         let mut row = 0;
         draft.begin(&run, row);
@@ -98,7 +99,7 @@ fn cut<E: From<ChangesetError>>(
             // With overlapping seqs a border here would fall into another row.
             let is_border = order == Order::AsGiven || min > draft.seqs.1;
             if draft.has_rows && is_border && draft.writer.bytes_so_far() >= piece_bytes {
-                let full = std::mem::replace(&mut draft, Draft::new(changeset));
+                let full = std::mem::replace(&mut draft, Draft::new(changeset, told));
                 each(full.finish(&VersionVector::default()))?;
                 draft.begin(&run, row);
             }
@@ -123,8 +124,11 @@ struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    fn new(changeset: &'a Changeset<'a>) -> Draft<'a> {
-        Draft { changeset, writer: Writer::new(changeset.tie_break()), seqs: (u64::MAX, 0), has_rows: false }
+    fn new(changeset: &'a Changeset<'a>, told: Option<&Told>) -> Draft<'a> {
+        let mut writer = Writer::new(changeset.tie_break());
+        // A piece by itself is not everything.
+        writer.tell_collected(told.map(|told| Told { is_whole: false, ..told.clone() }));
+        Draft { changeset, writer, seqs: (u64::MAX, 0), has_rows: false }
     }
 
     /// Goes on with a run from one of its rows on.

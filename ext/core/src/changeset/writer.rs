@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::header::{self, Claim, Table};
+use super::header::{self, Claim, Table, Told};
 use super::{Compress, IMPLIED_ROWS_MAX, RunHeader, envelope, run, value, varint};
 use crate::ids::SiteId;
 use crate::merge::TieBreak;
@@ -27,6 +27,7 @@ pub struct Writer {
     runs: Vec<u8>,
     run: Option<OpenRun>,
     implied_rows: u64,
+    told: Option<Told>,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,13 @@ impl Writer {
             runs: Vec::new(),
             run: None,
             implied_rows: 0,
+            told: None,
         }
+    }
+
+    /// Says what the writer has collected, so that a receiver that lacks any of it notices.
+    pub fn tell_collected(&mut self, told: Option<Told>) {
+        self.told = told.filter(|told| !told.collected.is_empty());
     }
 
     /// The index of `site` in this changeset, for [`GroupHeader::site`](super::GroupHeader::site).
@@ -197,7 +204,7 @@ impl Writer {
     pub fn finish_as(mut self, claims: &VersionVector, compress: Compress) -> Vec<u8> {
         self.end_run();
         let claims = self.claims(claims);
-        let header = header::encode(self.tie_break, &self.sites, &self.tables, &claims);
+        let header = header::encode(self.tie_break, &self.sites, &self.tables, &claims, self.told.as_ref());
         let mut header_len = Vec::with_capacity(10);
         varint::push(&mut header_len, header.len() as u64);
         envelope::seal(&[&header_len, &header, &self.runs], compress)

@@ -4,6 +4,7 @@ use super::Replica;
 use super::row::Row;
 use super::schema::{Table, TableSchema};
 use crate::change::{Change, Fact};
+use crate::collect::Collected;
 use crate::digest::{Digest, RecordHasher, has_row_record};
 use crate::ids::{DbVersion, SiteId};
 use crate::pack::unpack;
@@ -17,6 +18,8 @@ pub struct Delta {
     pub changes: Vec<Change>,
     /// What the sender holds: the receiver holds it too once it has applied all the changes together.
     pub claims: VersionVector,
+    /// What the sender has collected or taken over: deletes that are not among the changes any more.
+    pub collected: Collected,
 }
 
 /// A held change and when this replica took it.
@@ -37,9 +40,7 @@ impl Replica {
         let alive = table.rows.iter().filter(|(_, row)| row.is_alive());
         alive
             .map(|(key, row)| {
-                let columns = schema.columns.iter().map(|column| {
-                    row.cells.get(&column.name).map_or(&column.default, |cell| &cell.value).clone()
-                });
+                let columns = schema.columns.iter().map(|column| row.shown(column));
                 (values_of(&table.spelling(key, row)), columns.collect())
             })
             .collect()
@@ -79,7 +80,11 @@ impl Replica {
     pub fn delta(&self, held: &VersionVector) -> Delta {
         let lacking = self.changes().map(|stamped| stamped.change);
         let lacking = lacking.filter(|change| !held.contains(change.stamp.site, change.stamp.version));
-        Delta { changes: lacking.collect(), claims: self.held.difference(held) }
+        Delta {
+            changes: lacking.collect(),
+            claims: self.held.difference(held),
+            collected: self.collected.clone(),
+        }
     }
 
     /// The changes that wait for their table or column.
@@ -90,13 +95,29 @@ impl Replica {
     /// The digest of everything held, authorship and parked changes included.
     pub fn digest(&self) -> Digest {
         let mut digest = Digest::default();
-        self.tables.iter().for_each(|(name, table)| digest.add(&digest_of(name, table)));
+        self.tables.iter().for_each(|(name, table)| digest.add(&self.digest_of(name, table)));
         digest
     }
 
     /// The digest of one table.
     pub fn table_digest(&self, name: &str) -> Digest {
-        self.tables.get(name).map(|table| digest_of(name, table)).unwrap_or_default()
+        self.tables.get(name).map(|table| self.digest_of(name, table)).unwrap_or_default()
+    }
+
+    fn digest_of(&self, name: &str, table: &Table) -> Digest {
+        let mut digest = Digest::default();
+        let mut hasher = RecordHasher::default();
+        for (key, row) in &table.rows {
+            hasher.row(name, key, row.cl);
+            let stamp = row.existence.as_ref().map(|existence| &existence.stamp);
+            if has_row_record(row.cl, stamp) && !self.collected.hides(row.cl) {
+                digest.add(&hasher.existence(stamp));
+            }
+            for (name, cell) in &row.cells {
+                digest.add(&hasher.cell(&name.column, &cell.clock, cell.value.as_ref()));
+            }
+        }
+        digest
     }
 
     /// The schema of a replicated table.
@@ -111,40 +132,28 @@ impl Replica {
     pub(super) fn is_parked(&self, change: &Change) -> bool {
         match (self.schema(&change.table), &change.fact) {
             (None, _) => true,
-            (Some(schema), Fact::Cell { column, .. }) => !change.is_delete() && !schema.has_column(column),
+            (Some(schema), Fact::Cell { column, .. }) => !change.is_delete() && !schema.has_cells(column),
             (Some(_), Fact::Row) => false,
         }
     }
 }
 
-fn values_of(packed: &[u8]) -> Vec<Value> {
+pub(super) fn values_of(packed: &[u8]) -> Vec<Value> {
     unpack(packed).expect("spellings were packed here").iter().map(ValueRef::to_owned_value).collect()
 }
 
-fn changes_of<'a>(table: &'a str, pk: Vec<u8>, row: &'a Row) -> impl Iterator<Item = StampedChange> + 'a {
+pub(super) fn changes_of<'a>(
+    table: &'a str,
+    pk: Vec<u8>,
+    row: &'a Row,
+) -> impl Iterator<Item = StampedChange> + 'a {
     let existence = row.existence.iter().map(|existence| (existence.at, existence.stamp, Fact::Row));
-    let cells = row.cells.iter().map(|(column, cell)| {
-        let (column, col_version, value) = (column.clone(), cell.clock.col_version, cell.value.clone());
+    let cells = row.cells.iter().map(|(name, cell)| {
+        let (column, col_version, value) = (name.column.clone(), cell.clock.col_version, cell.value.clone());
         (cell.at, cell.clock.stamp, Fact::Cell { column, col_version, value })
     });
     existence.chain(cells).map(move |(at, stamp, fact)| StampedChange {
         db_version: DbVersion(at),
         change: Change { table: table.into(), pk: pk.clone(), fact, cl: row.cl, stamp },
     })
-}
-
-fn digest_of(name: &str, table: &Table) -> Digest {
-    let mut digest = Digest::default();
-    let mut hasher = RecordHasher::default();
-    for (key, row) in &table.rows {
-        hasher.row(name, key, row.cl);
-        let stamp = row.existence.as_ref().map(|existence| &existence.stamp);
-        if has_row_record(row.cl, stamp) {
-            digest.add(&hasher.existence(stamp));
-        }
-        for (column, cell) in &row.cells {
-            digest.add(&hasher.cell(column, &cell.clock, cell.value.as_ref()));
-        }
-    }
-    digest
 }

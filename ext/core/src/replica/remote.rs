@@ -1,11 +1,14 @@
 //! Merging: what changes from elsewhere do, whatever their order, grouping and number.
 
+use std::collections::BTreeSet;
+
 use super::read::Delta;
 use super::row::{Cell, Entry, Existence};
 use super::schema::{Identity, Table};
 use super::transaction::Transaction;
 use super::{Committed, Replica};
 use crate::change::{Change, Fact, InvalidChange};
+use crate::collect::Admission;
 use crate::key::KeyError;
 
 /// What a valid change did.
@@ -17,6 +20,8 @@ pub enum Outcome {
     Won,
     /// It is held and passed on, and waits for its table or column to appear.
     Parked,
+    /// Refused: its author may not have seen a delete that was collected here, and it could bring the row back.
+    Behind,
 }
 
 /// A change that was set aside, and why.
@@ -39,6 +44,11 @@ pub struct Applied {
     pub superseded: usize,
     /// Which were refused; their versions count as not held.
     pub refused: Vec<Refused>,
+    /// Which could bring a collected row back; their versions count as not held.
+    pub behind: Vec<Change>,
+    /// Nothing was taken: this replica lacks deletes that the sender has collected, and has to begin again with
+    /// [`Replica::begin_again`].
+    pub must_begin_again: bool,
     /// The transaction.
     pub committed: Committed,
 }
@@ -46,6 +56,11 @@ pub struct Applied {
 impl Transaction<'_> {
     /// Merges one change. An error concerns this change only; the transaction goes on.
     pub fn merge(&mut self, change: &Change) -> Result<Outcome, InvalidChange> {
+        self.merge_from(change, false)
+    }
+
+    /// As [`merge`](Self::merge); `is_past` when the sender has seen everything that was collected here.
+    pub(super) fn merge_from(&mut self, change: &Change, is_past: bool) -> Result<Outcome, InvalidChange> {
         change.validate()?;
         let identity = self.replica().identity(&change.table, &change.pk);
         let identity =
@@ -54,7 +69,15 @@ impl Transaction<'_> {
             self.see_own_version(change.stamp.version);
         }
 
-        let mut row = self.replica().row_of(&change.table, &identity.key).cloned().unwrap_or_default();
+        let known = self.replica().row_of(&change.table, &identity.key).cloned();
+        if known.is_none() {
+            match self.replica().admission(change, is_past) {
+                Admission::Take => {}
+                Admission::Known => return Ok(Outcome::Superseded),
+                Admission::Behind => return Ok(Outcome::Behind),
+            }
+        }
+        let mut row = known.unwrap_or_default();
         let entry = entry_of(change, self.at()).spelled(identity.spelling_at(change.cl));
         if !row.absorb(change.cl, entry, self.replica().tie_break()) {
             return Ok(Outcome::Superseded);
@@ -66,12 +89,25 @@ impl Transaction<'_> {
     /// Merges a delta and, when the transaction commits, counts what it claims as held.
     pub fn apply(&mut self, delta: &Delta) -> Applied {
         let mut applied = Applied::default();
+        if !self.replica().can_take(&delta.collected) {
+            applied.must_begin_again = true;
+            return applied;
+        }
+        let is_past = delta.collected.covers(self.replica().collected());
+        self.adopt(&delta.collected);
         let mut claims = delta.claims.clone();
+        // What an author that is past says of a row tells that it is none that was collected, whoever else wrote it.
+        let is_taken = |change: &&Change| self.replica().admission(change, is_past) == Admission::Take;
+        let taken: BTreeSet<_> = delta.changes.iter().filter(is_taken).map(row_of).collect();
         for change in &delta.changes {
-            match self.merge(change) {
+            match self.merge_from(change, is_past || taken.contains(&row_of(change))) {
                 Ok(Outcome::Superseded) => applied.superseded += 1,
                 Ok(Outcome::Won) => applied.won += 1,
                 Ok(Outcome::Parked) => applied.parked += 1,
+                Ok(Outcome::Behind) => {
+                    claims.remove(change.stamp.site, change.stamp.version);
+                    applied.behind.push(change.clone());
+                }
                 Err(reason) => {
                     claims.remove(change.stamp.site, change.stamp.version);
                     applied.refused.push(Refused { change: change.clone(), reason });
@@ -81,6 +117,10 @@ impl Transaction<'_> {
         self.claim(&claims);
         applied
     }
+}
+
+fn row_of(change: &Change) -> (&str, &[u8], u64) {
+    (&change.table, &change.pk, change.cl)
 }
 
 /// What a change says, in the form in which it is held. A delete is one whatever column it names.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::row::Row;
 use super::{Replica, WriteError};
+use crate::collect::Collected;
 use crate::ids::{DbVersion, SiteVersion};
 use crate::limits::SITE_VERSION_MAX;
 use crate::merge::{Clock, Stamp};
@@ -24,6 +25,8 @@ pub struct Transaction<'r> {
     claims: VersionVector,
     /// The greatest version of our own site that came from elsewhere.
     own_version: u64,
+    /// What was collected when the transaction began.
+    collected: Collected,
 }
 
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub struct Savepoint {
     next_seq: u64,
     claims: VersionVector,
     own_version: u64,
+    collected: Collected,
 }
 
 /// What a commit made of a transaction.
@@ -53,8 +57,10 @@ pub struct Committed {
 
 impl<'r> Transaction<'r> {
     pub(super) fn new(replica: &'r mut Replica) -> Transaction<'r> {
+        let collected = replica.collected.clone();
         Transaction {
             replica,
+            collected,
             undo: Vec::new(),
             next_seq: 0,
             claims: VersionVector::default(),
@@ -74,6 +80,7 @@ impl<'r> Transaction<'r> {
             next_seq: self.next_seq,
             claims: self.claims.clone(),
             own_version: self.own_version,
+            collected: self.replica.collected.clone(),
         }
     }
 
@@ -83,6 +90,7 @@ impl<'r> Transaction<'r> {
         self.next_seq = point.next_seq;
         self.claims = point.claims.clone();
         self.own_version = point.own_version;
+        self.replica.collected = point.collected.clone();
     }
 
     /// Makes the transaction's writes part of the replica: they get the next site_version and a seq from 0
@@ -102,6 +110,7 @@ impl<'r> Transaction<'r> {
 
         // From here on nothing can fail.
         self.undo.clear();
+        self.collected = self.replica.collected.clone();
         let ranks: BTreeMap<u64, u64> = pending.into_iter().zip(0..).collect();
         for (table, key) in touched.keys() {
             self.replica.stamps_mut(table, key).filter(|stamp| stamp.version == PENDING).for_each(|stamp| {
@@ -139,6 +148,11 @@ impl<'r> Transaction<'r> {
     pub(super) fn write(&mut self, table: &str, key: &[u8], row: Row) {
         let before = self.replica.restore(table, key.to_vec(), Some(row));
         self.undo.push(Before { table: table.into(), key: key.to_vec(), row: before });
+    }
+
+    /// Takes over what the sender of a delta has collected.
+    pub(super) fn adopt(&mut self, collected: &Collected) {
+        self.replica.collected.adopt(collected);
     }
 
     /// Enters what a delta claims to complete.
@@ -180,6 +194,7 @@ impl<'r> Transaction<'r> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         self.undo_from(0);
+        self.replica.collected = std::mem::take(&mut self.collected);
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod arbitrary;
 mod clock_bounds;
+mod collection;
 mod formats;
 mod histories;
 mod joins;

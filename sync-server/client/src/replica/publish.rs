@@ -165,7 +165,9 @@ fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
     let changeset = Changeset::open(&bytes, &Default::default()).map_err(damaged)?;
     let changes = Changeset::changes(&bytes).map_err(damaged)?;
     let short = write_changes(changeset.tie_break(), &changes, changeset.claims());
-    Ok(if short.len() < bytes.len() { short } else { bytes })
+    // What the header tells besides has no place in a list of changes.
+    let is_all = changeset.told().is_none() && short.len() < bytes.len();
+    Ok(if is_all { short } else { bytes })
 }
 
 /// The changeset without what others wrote or what has no identity, such as rows inserted into `crsql_changes`

@@ -2,11 +2,11 @@
 
 use crsql_core::changeset;
 use crsql_core::ids::SiteId;
+use crsql_core::msgpack::{Malformed, Read, Reader};
 use crsql_core::version_vector::VersionVector;
 
 use crate::code::Code;
 use crate::wire::{Blob, BlobRef, Chain, record};
-use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// The body is the changeset itself.
@@ -54,9 +54,9 @@ impl Serialize for Frame {
     }
 }
 
-impl<'de> Deserialize<'de> for Frame {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Frame, D::Error> {
-        let record = FrameRecord::deserialize(deserializer)?;
+impl Read for Frame {
+    fn read(input: &mut Reader<'_, '_>) -> Result<Frame, Malformed> {
+        let record = FrameRecord::read(input)?;
         let FrameRecord { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body } = record;
         // What can't be dressed keeps its codec, and is set aside for it: one bad frame, not one bad message.
         let (codec, body) = match codec {
