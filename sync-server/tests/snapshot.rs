@@ -127,11 +127,26 @@ async fn a_file_without_tables_gets_them_with_the_copy() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (App::new(dir.path(), "a.db"), App::bare(dir.path(), "b.db"));
     let (relay, writer) = room(dir.path(), &a, 20_000).await;
+    // What a relay could put into its copies to have it run by others.
+    let rooms = std::fs::read_dir(dir.path().join("data/rooms")).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(rooms).unwrap().map(|file| file.unwrap().path());
+    let room = files.into_iter().find(|file| file.extension().is_some_and(|is| is == "db")).unwrap();
+    let conn = rusqlite::Connection::open(&room).unwrap();
+    conn.busy_timeout(app::DEADLINE).unwrap();
+    for name in ["harmless", "__crsql_1_x", "__crsql_2_insert_x"] {
+        let sql = format!("CREATE TRIGGER {name} AFTER INSERT ON todo BEGIN DELETE FROM account; END");
+        conn.execute_batch(&sql).unwrap();
+    }
     let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
     assert!(adopted(&newcomer).await, "{}", newcomer.status());
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
+    let triggers = |app: &App| {
+        app.text("SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'trigger' ORDER BY 1)")
+    };
+    assert_eq!(triggers(&b), triggers(&a));
     b.exec("INSERT INTO todo VALUES (5, 'of b')");
+    assert_eq!(b.text("SELECT count(*) FROM account"), "20000");
     until("it is there", || a.titles() == "milk,of b").await;
     newcomer.close().await;
     writer.close().await;
