@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tables of the extension that say how this database is set up, not what it holds.
-const OURS: [&str; 2] = ["crsql_tracked_peers", "__crsql_config"];
+const OURS: [&str; 3] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member"];
 
 /// What a snapshot brings besides the database itself: the chains of its histories.
 const CHAINS: &str = "__crsql_snapshot_chain";
