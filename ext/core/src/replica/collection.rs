@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::read::{Delta, changes_of, values_of};
+use super::row::{Cell, CellName, Row};
 use super::transaction::Transaction;
 use super::{Applied, Replica};
 use crate::change::{Change, Fact};
@@ -117,7 +118,7 @@ impl Replica {
             let done = if is_known || row.is_delete() {
                 row.changes.iter().try_for_each(|change| tx.merge_from(change, true).map(drop)).is_ok()
             } else if row.is_whole {
-                let sets: Vec<_> = row.changes.iter().filter_map(|change| set_of(&tx, change)).collect();
+                let sets = sets_of(&tx, &row);
                 let sets: Vec<_> = sets.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
                 tx.insert(&row.table, &row.spelling, &sets).is_ok()
             } else {
@@ -155,12 +156,20 @@ impl Replica {
     }
 }
 
-/// What a local insert sets to say what a change says.
-fn set_of(tx: &Transaction<'_>, change: &Change) -> Option<(String, Value)> {
-    match &change.fact {
-        Fact::Cell { column, value, .. } if !tx.replica().is_parked(change) => {
-            Some((column.clone(), value.clone()))
+/// What a local insert sets so that its row shows what these changes made of it.
+fn sets_of(tx: &Transaction<'_>, unsent: &Unsent) -> Vec<(String, Value)> {
+    let Some(schema) = tx.replica().schema(&unsent.table) else { return Vec::new() };
+    let mut row = Row::default();
+    for change in unsent.changes.iter().filter(|change| !tx.replica().is_parked(change)) {
+        if let Fact::Cell { column, value, .. } = &change.fact {
+            let name = CellName::new(column, change.stamp.site);
+            row.cells.insert(name, Cell { clock: change.clock(), value: value.clone(), at: 0 });
         }
-        _ => None,
     }
+    let columns = schema.columns.iter().filter(|column| {
+        row.cells
+            .keys()
+            .any(|cell| *cell == column.base() || cell.column == column.kind.cell_name(&column.name))
+    });
+    columns.map(|column| (column.name.clone(), row.shown(column))).collect()
 }
