@@ -24,6 +24,9 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             None => options.clone(),
         };
         let info = eligible(&state.db, name, options.policies())?;
+        if options.unique.is_some() {
+            state.db.exec(crate::merge::hidden::TABLE)?;
+        }
         if let Some(table) = known {
             options.store(state.db, table.id)?;
             return super::renew_triggers(state, table.id);
@@ -67,14 +70,14 @@ fn forget_namesakes(state: &State, name: &str) -> Result<()> {
 }
 
 /// Drops what is known of a table; its id is never used again.
-pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
+pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
     state.spill()?;
     let mut store = state.store.borrow_mut();
     if store.refresh()? && store.tail().rows > 0 {
         store.fold()?;
     }
     drop(store);
-    let id = [ValueRef::Integer(i64::from(id))];
+    let id = [ValueRef::Integer(i64::from(table))];
     for sql in [
         "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
         "DELETE FROM main.__crsql_column WHERE table_id = ?1",
@@ -82,6 +85,7 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
     ] {
         state.db.prepare(sql)?.execute(&id)?;
     }
+    crate::merge::hidden::forget_all(state, Some(table))?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();
