@@ -8,6 +8,7 @@ use crate::options::Options;
 use crate::sqlite::{Call, Db, Error, Flags, Result, ValueRef, register_function};
 use crate::state::State;
 use crsql_core::changeset::Compress;
+use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use std::ffi::CStr;
 use std::rc::Rc;
@@ -106,9 +107,16 @@ fn site_id(state: &State, call: &mut Call<'_>) -> Result<()> {
 
 fn new_site(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_new_site";
-    call.expect_args(NAME, 0..=1, "no arguments, or 1: the last version to leave to the old identity")?;
+    const WANTED: &str =
+        "no arguments, or 1: the last version to leave to the old identity, or the identity to take";
+    call.expect_args(NAME, 0..=1, WANTED)?;
     let site = if call.arg_count() == 0 {
         crate::site::new_site(state)?
+    } else if let ValueRef::Blob(bytes) = call.arg(0) {
+        let site =
+            SiteId::try_from(bytes).map_err(|error| Error::refused(format_args!("{NAME}: {error}")))?;
+        crate::site::become_site(state, site)?;
+        site
     } else {
         let keep = call.integer(NAME, 0)?;
         let keep = u64::try_from(keep)

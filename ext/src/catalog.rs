@@ -4,10 +4,12 @@
 
 use crate::options::Options;
 use crate::schema::table::IndexedColumn;
+use crate::schema::triggers::CaptureIds;
 use crate::schema::{self, Ident, KeyShape, TableInfo};
 use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
-use crate::store::Columns;
-use crsql_core::key::{Collation, KeyColumn};
+use crate::store::{Columns, is_part};
+use crsql_core::column::ColumnType;
+use crsql_core::key::{Affinity, Collation, KeyColumn};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -32,6 +34,26 @@ pub struct Column {
     pub name: String,
     /// The default as SQL.
     pub default_sql: Option<String>,
+    /// What its cells are called among replicas.
+    pub cell: String,
+    /// What its cells are: see [`Typed`].
+    pub kind: ColumnType,
+}
+
+/// A column of a type other than register. It is there twice among a table's columns: as the register that is its
+/// base, and once more, under another id, for the cells of its type.
+#[derive(Clone, Debug)]
+pub struct Typed {
+    /// The id of the register.
+    pub register: u32,
+    /// The id of the cells of its type.
+    pub slot: u32,
+    /// Its type.
+    pub kind: ColumnType,
+    /// Its name now.
+    pub name: String,
+    /// What SQLite makes of values.
+    pub affinity: Affinity,
 }
 
 /// A replicated table.
@@ -46,9 +68,13 @@ pub struct Table {
     pub key_names: Vec<String>,
     /// What decides the identity of each.
     pub key_columns: Vec<KeyColumn>,
-    /// The other replicated columns, in table order.
+    /// The other replicated columns, in table order; behind them, the cells of those that have a type.
     pub columns: Vec<Column>,
-    /// The ids of `columns`.
+    /// How many of `columns` are registers.
+    pub registers: usize,
+    /// The columns of a type other than register; few.
+    pub typed: Vec<Typed>,
+    /// The ids that an insert writes: all registers, but of a column with a type the cells of that type.
     pub all: Columns,
     /// Columns that the installed update triggers do not name yet.
     pub untriggered: Columns,
@@ -107,9 +133,28 @@ impl Table {
         self.columns.iter().find(|column| column.id == id)
     }
 
-    /// The column called `name`, exactly as declared.
-    pub fn column_named(&self, name: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.name == name)
+    /// The column whose cells are called `cell` among replicas.
+    pub fn column_of_cell(&self, cell: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.cell == cell)
+    }
+
+    /// The column with a type that has the id `id`, of its register or of the cells of its type.
+    #[inline]
+    pub fn typed(&self, id: u32) -> Option<&Typed> {
+        self.typed.iter().find(|typed| typed.register == id || typed.slot == id)
+    }
+
+    /// Where the table's list has the base table's column of the column at `index`.
+    #[inline]
+    pub fn base_column(&self, index: usize) -> usize {
+        if index < self.registers { index } else { self.base_of_typed(index) }
+    }
+
+    #[cold]
+    fn base_of_typed(&self, index: usize) -> usize {
+        let slot = self.columns[index].id;
+        let register = self.typed(slot).map(|typed| typed.register);
+        self.columns.iter().position(|column| Some(column.id) == register).unwrap_or(0)
     }
 
     /// The table's name for SQL.
@@ -314,15 +359,24 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         info.capture_triggers.iter().flat_map(|t| schema::names::column_names_in(&t.sql)).collect();
     let mut known = HashMap::new();
     let mut last = 0;
-    let mut select = db.prepare("SELECT id, name FROM main.__crsql_column WHERE table_id = ?1")?;
+    let mut types = HashMap::new();
+    let mut select =
+        db.prepare("SELECT id, name, type, slot FROM main.__crsql_column WHERE table_id = ?1")?;
     let args = [ValueRef::Integer(i64::from(id))];
     let mut rows = select.query(&args)?;
     while rows.step()? {
-        last = last.max(rows.column_i64(0) as u32);
-        known.insert(rows.column_str(1)?.to_owned(), rows.column_i64(0) as u32);
+        let (id, slot) = (rows.column_i64(0) as u32, rows.column_i64(3) as u32);
+        last = last.max(id).max(if is_part(slot) { 0 } else { slot });
+        known.insert(rows.column_str(1)?.to_owned(), id);
+        if slot != 0 {
+            let kind = ColumnType::of_name(rows.column_str(2)?).filter(|kind| *kind != ColumnType::Register);
+            let kind = kind.ok_or_else(|| unknown_type(name, rows.column_str(1), rows.column_str(2)))?;
+            types.insert(id, (kind, slot));
+        }
     }
     last = triggered.iter().map(|(id, _)| *id as u32).fold(last, u32::max);
     let mut columns = Vec::new();
+    let mut typed = Vec::new();
     let mut untriggered = Columns::new();
     for position in info.value_columns() {
         let column = &info.columns[position];
@@ -334,7 +388,30 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         if by_trigger.is_none() {
             untriggered.insert(id);
         }
-        columns.push(Column { id, name: column.name.clone(), default_sql: column.default_sql.clone() });
+        if let Some((kind, slot)) = types.get(&id).copied() {
+            let (name, affinity) = (column.name.clone(), column.affinity);
+            typed.push(Typed { register: id, slot, kind, name, affinity });
+        }
+        columns.push(Column {
+            id,
+            name: column.name.clone(),
+            default_sql: column.default_sql.clone(),
+            cell: ColumnType::Register.cell_name(&column.name).into_owned(),
+            kind: ColumnType::Register,
+        });
+    }
+    let registers = columns.len();
+    let mut all: Columns = columns.iter().map(|column| column.id).collect();
+    for column in &typed {
+        all.remove(column.register);
+        all.insert(column.slot);
+        columns.push(Column {
+            id: column.slot,
+            name: column.name.clone(),
+            default_sql: None,
+            cell: column.kind.cell_name(&column.name).into_owned(),
+            kind: column.kind,
+        });
     }
     let clashes = clashes(db, id, &info)?;
     let terms = clashes.iter().flatten();
@@ -350,8 +427,10 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         shape,
         key_names: info.key().map(|column| column.name.clone()).collect(),
         key_columns,
-        all: columns.iter().map(|column| column.id).collect(),
+        all,
         columns,
+        registers,
+        typed,
         untriggered,
         info,
         statements: RefCell::default(),
@@ -370,4 +449,28 @@ fn clashes(db: Db, id: u32, info: &TableInfo) -> Result<Vec<Vec<Term>>> {
     // Eligibility admits no others; one that came since is SQLite's business alone.
     let known = info.clashing_indexes().filter(|index| !index.expression && !index.partial);
     Ok(known.map(|index| index.columns.iter().map(term).collect()).collect())
+}
+
+#[cold]
+fn unknown_type(table: &str, column: Result<&str>, kind: Result<&str>) -> Error {
+    let (column, kind) = (column.unwrap_or_default(), kind.unwrap_or_default());
+    Error::refused(format_args!(
+        "column {column:?} of table {table:?} is of type {kind:?}, which this crsql does not know; \
+         open this database with a newer one"
+    ))
+}
+
+impl CaptureIds {
+    /// The ids of a table and of its columns, those that `is_wanted`.
+    pub fn of(table: &Table, is_wanted: impl Fn(u32) -> bool) -> CaptureIds {
+        let positions = table.columns[..table.registers]
+            .iter()
+            .filter(|column| is_wanted(column.id))
+            .filter_map(|column| Some((i64::from(column.id), table.info.column(&column.name)?)));
+        let (mut typed, columns): (Vec<_>, _) =
+            positions.partition(|(id, _)| table.typed(*id as u32).is_some());
+        // As an insert numbers them.
+        typed.sort_by_key(|(id, _)| table.typed(*id as u32).map(|typed| typed.slot));
+        CaptureIds { table: i64::from(table.id), columns, typed }
+    }
 }

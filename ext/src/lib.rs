@@ -42,6 +42,7 @@ mod site;
 mod state;
 mod stats;
 mod store;
+mod typed;
 
 #[cfg(not(feature = "loadable"))]
 pub use loader::{register, register_auto, register_raw};

@@ -54,7 +54,6 @@ const KEYS: &str = "\"columns\", \"unique\", \"fk\" and \"triggers\"";
 
 /// What this version understands but cannot do yet. It is refused rather than believed.
 const MISSING: &[&str] = &["fk", "triggers"];
-const MISSING_TYPES: &[ColumnType] = &[ColumnType::Counter, ColumnType::Max, ColumnType::Min];
 
 impl Options {
     /// Reads the options object that `function` was given.
@@ -90,13 +89,8 @@ impl Options {
             ("fk", self.foreign_keys.is_some()),
             ("triggers", self.triggers == Some(Switch::On)),
         ];
-        if let Some((key, _)) = declared.iter().find(|(key, is_set)| *is_set && MISSING.contains(key)) {
-            return Err(format!("this version cannot do {key:?} yet; leave it out"));
-        }
-        match self.columns.iter().find(|(_, kind)| MISSING_TYPES.contains(kind)) {
-            Some((column, kind)) => Err(format!(
-                "this version has no columns of type \"{kind}\" yet, as {column:?} is to be; leave it out"
-            )),
+        match declared.iter().find(|(key, is_set)| *is_set && MISSING.contains(key)) {
+            Some((key, _)) => Err(format!("this version cannot do {key:?} yet; leave it out")),
             None => Ok(()),
         }
     }

@@ -7,11 +7,15 @@ use crate::merge::{Incoming, Outcome, hidden, merge_row};
 use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
+use crate::typed::TypedCell;
+use crsql_core::column::{ColumnType, cell_beats};
 use crsql_core::ids::SiteId;
+use crsql_core::key::canonical_packed_key;
 use crsql_core::limits::COL_VERSION_MAX;
-use crsql_core::merge::{CellClock, Stamp, cell_wins, row_stamp_wins};
+use crsql_core::merge::{CellClock, Stamp, TieBreak, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
+use std::borrow::Cow;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +52,7 @@ pub const SENTINEL: &str = "-1";
 
 /// A column's name as `cid` spells it. A column called `-1` would pass for the row's existence, so it is quoted;
 /// and so is one that is called like that.
-pub fn cid_of(name: &str) -> std::borrow::Cow<'_, str> {
+pub fn cid_of(name: &str) -> Cow<'_, str> {
     if name.trim_matches('"') == SENTINEL { format!("\"{name}\"").into() } else { name.into() }
 }
 
@@ -65,6 +69,21 @@ impl Loose {
     pub fn is_row(&self) -> bool {
         self.cid == SENTINEL || self.cl.is_multiple_of(2)
     }
+
+    /// How its column merges.
+    fn kind(&self) -> ColumnType {
+        if self.is_row() { ColumnType::Register } else { ColumnType::of_cell(column_of(&self.cid)) }
+    }
+
+    /// The site whose part of a column it is, where each has a cell of its own; else empty.
+    pub fn part(&self) -> &[u8] {
+        if self.kind().is_parted() { &self.stamp.site.0 } else { &[] }
+    }
+
+    /// Whether `other` is of the same cell of the same row.
+    pub fn is_same_cell(&self, cid: &str, site: &SiteId) -> bool {
+        column_of(&self.cid) == cid && (!self.kind().is_parted() || self.stamp.site == *site)
+    }
 }
 
 /// True when the row has begun another incarnation since, or its clock beats the change: it is nothing any more.
@@ -79,14 +98,24 @@ fn is_stale(state: &State, change: &Loose) -> Result<bool> {
         return Ok(change.cl < clock.cl);
     }
     let slot =
-        if change.is_row() { Some(ROW) } else { table.column_named(column_of(&change.cid)).map(|c| c.id) };
-    let Some((slot, group)) = slot.and_then(|slot| Some((slot, clock.group_of(slot)?))) else {
+        if change.is_row() { Some(ROW) } else { table.column_of_cell(column_of(&change.cid)).map(|c| c.id) };
+    let ordinal = state.store.borrow_mut().sites.ordinal(state.db, &change.stamp.site)?;
+    let Some((slot, group)) = slot.and_then(|slot| Some((slot, clock.group_for(slot, ordinal)?))) else {
         return Ok(false);
     };
     let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
     let stamp = Stamp { site, version: group.version, seq: group.seq_of(slot) };
-    let known = Loose { col_version: group.col_version, stamp, ..change.clone() };
-    Ok(!beats(change, &known))
+    let typed = table.typed(slot).filter(|typed| slot == typed.slot);
+    let value = match typed {
+        Some(typed) if !typed.kind.is_parted() => crate::merge::cell_by_key(state, &table, &key, typed)?,
+        _ => change.value.clone(),
+    };
+    let known = Loose { col_version: group.col_version, stamp, value, ..change.clone() };
+    if typed.is_none() && state.tie_break()? == TieBreak::Value && change.col_version == known.col_version {
+        // The value of the base row decides, which merging reads when the change is tried again.
+        return Ok(change.stamp == known.stamp);
+    }
+    Ok(!beats(change, &known, TieBreak::Site))
 }
 
 /// Parks a change, unless one that beats it is known already; false then.
@@ -96,7 +125,8 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     }
     let cid = if change.cl.is_multiple_of(2) { SENTINEL } else { change.cid.as_str() };
     let name = ValueRef::Text(change.table.as_bytes());
-    let pk = ValueRef::Blob(&change.pk);
+    let place = place_of(state, change, kind)?;
+    let pk = ValueRef::Blob(&place);
     let newest: Option<i64> = state
         .db
         .prepare("SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
@@ -112,9 +142,10 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     }
     let known = state
         .db
-        .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3"))?
-        .query_row(&[name, pk, ValueRef::Text(cid.as_bytes())], read)?;
-    if known.is_some_and(|known| !beats(change, &known)) {
+        .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3 AND part = ?4"))?
+        .query_row(&[name, pk, ValueRef::Text(cid.as_bytes()), ValueRef::Blob(change.part())], read)?;
+    let tie_break = state.tie_break()?;
+    if known.is_some_and(|known| !beats(change, &known, tie_break)) {
         return Ok(false);
     }
     let rowid = state.db.last_insert_rowid();
@@ -123,8 +154,9 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
         .db
         .prepare(
             "INSERT OR REPLACE INTO main.__crsql_parked
-               (table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, kind, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+               (table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, kind, reason,
+                part)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?
         .execute(&[
             name,
@@ -139,18 +171,54 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
             ValueRef::Integer(db_version as i64),
             ValueRef::Text(if kind == Kind::Schema { b"schema" } else { b"constraint" }),
             ValueRef::Text(reason.as_bytes()),
+            ValueRef::Blob(change.part()),
         ])?;
     state.db.set_last_insert_rowid(rowid);
     state.note_parked();
     Ok(true)
 }
 
-fn beats(change: &Loose, known: &Loose) -> bool {
+/// The key under which a change waits. A cell that waits for its column may come under any spelling of its row's key
+/// and is one cell all the same, so it waits under the canonical one. Whatever may tell the spelling keeps it.
+fn place_of<'c>(state: &State, change: &'c Loose, kind: Kind) -> Result<Cow<'c, [u8]>> {
+    if kind == Kind::Schema
+        && !change.is_row()
+        && let Some(table) = state.table_named(&change.table)?
+        && let Ok(canonical) = canonical_packed_key(&change.pk, &table.key_columns)
+    {
+        return Ok(crate::changes::key_of_deleted(&table, &canonical.bytes)?.into());
+    }
+    Ok(Cow::Borrowed(&change.pk))
+}
+
+fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
     if change.is_row() {
         return row_stamp_wins(Some(&known.stamp), &change.stamp);
     }
     let clock = |c: &Loose| CellClock { col_version: c.col_version, stamp: c.stamp };
-    cell_wins(Some(&clock(known)), &clock(change))
+    let (known_clock, clock) = (clock(known), clock(change));
+    let known = (&known_clock, known.value.as_ref());
+    cell_beats(change.kind(), Some(known), (&clock, change.value.as_ref()), tie_break)
+}
+
+/// Why a cell of a known table waits.
+pub fn unknown_column(table: &Table, cid: &str) -> String {
+    let (name, cell) = (&table.name, column_of(cid));
+    let kind = ColumnType::of_cell(cell);
+    let column = table.columns[..table.registers].iter().find(|column| kind.cell_name(&column.name) == cell);
+    match column.filter(|_| kind != ColumnType::Register) {
+        None => format!("table {name:?} has no replicated column {cid:?} here"),
+        Some(column) => {
+            let declaration = crate::json::Object::new().text(&column.name, kind.name()).end();
+            format!(
+                "column {:?} of table {name:?} is of type \"{kind}\" where this comes from; declare it here with \
+                 SELECT crsql_as_crr({}, {})",
+                column.name,
+                crate::schema::Literal(name),
+                crate::schema::Literal(&format!("{{\"columns\":{declaration}}}")),
+            )
+        }
+    }
 }
 
 /// Parks all changes of a row; tells how many were not known already.
@@ -166,11 +234,12 @@ pub fn row(
     for group in &row.clock.groups {
         let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
         for slot in group.columns.iter() {
-            let value =
-                row.values.iter().find(|(id, _)| *id == slot).map(|(_, value)| value.to_owned_value());
+            let value = row.values.iter().find(|(id, _)| *id == slot).map(|(_, value)| value);
+            let of_type = || row.cells.iter().find(|cell| cell.slot == slot && cell.site == group.site);
+            let value = value.or_else(|| of_type().map(|cell| &cell.value)).map(ValueRef::to_owned_value);
             let cid = match slot {
                 ROW => SENTINEL.to_owned(),
-                id => table.column(id).map(|c| cid_of(&c.name).into_owned()).unwrap_or_default(),
+                id => table.column(id).map(|c| cid_of(&c.cell).into_owned()).unwrap_or_default(),
             };
             let change = Loose {
                 table: table.name.clone(),
@@ -239,6 +308,8 @@ pub fn next(state: &State, rows: &mut Statement) -> Result<Option<Loose>> {
 
 /// Writes what can be written by now. Call it inside a transaction that our table has joined, not in `sync`.
 pub fn retry(state: &State) -> Result<()> {
+    // What waits may have come by another connection, from sites that this one has not heard of.
+    state.store.borrow_mut().refresh()?;
     let mut rows: Vec<(String, Vec<u8>)> = Vec::new();
     {
         // What waits for a table that is not here is not even looked at: on a relay without a schema that is
@@ -255,7 +326,39 @@ pub fn retry(state: &State) -> Result<()> {
     for (name, pk) in rows {
         if let Some(table) = state.table_named(&name)? {
             retry_row(state, &table, &pk)?;
+            unite_spellings(state, &table, &pk)?;
         }
+    }
+    Ok(())
+}
+
+/// Moves what came under one spelling of a key before its table was known, and still waits for its column, to the
+/// place of all spellings.
+fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    let mut moved: Vec<(i64, Loose)> = Vec::new();
+    {
+        let sql = SELECT.replace(" FROM", ", id FROM");
+        let mut select =
+            state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2 AND kind = 'schema'"))?;
+        let args = [ValueRef::Text(table.name.as_bytes()), ValueRef::Blob(pk)];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            let change = read(&rows)?;
+            if *place_of(state, &change, Kind::Schema)? != *pk {
+                moved.push((rows.column_i64(10), change));
+            }
+        }
+    }
+    for (id, change) in moved {
+        let reason: Option<String> = state
+            .db
+            .prepare("SELECT reason FROM main.__crsql_parked WHERE id = ?1")?
+            .query_row(&[ValueRef::Integer(id)], |row| Ok(row.column_str(0)?.to_owned()))?;
+        state
+            .db
+            .prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?
+            .execute(&[ValueRef::Integer(id)])?;
+        put(state, &change, Kind::Schema, &reason.unwrap_or_default())?;
     }
     Ok(())
 }
@@ -324,9 +427,13 @@ fn dominate(state: &State, change: &Loose) -> Result<()> {
         return Ok(());
     }
     let slot =
-        if change.is_row() { Some(ROW) } else { table.column_named(column_of(&change.cid)).map(|c| c.id) };
+        if change.is_row() { Some(ROW) } else { table.column_of_cell(column_of(&change.cid)).map(|c| c.id) };
     let Some(slot) = slot else { return Ok(()) };
     if change.cl == clock.cl {
+        if table.typed(slot).is_some_and(|typed| typed.slot == slot) {
+            // Writes of such a column do not contend for one clock.
+            return Ok(());
+        }
         let local = state.store.borrow().next_local();
         let group = clock.group_of(slot).filter(|g| g.site == local.site && g.version == local.version);
         let Some(group) =
@@ -342,7 +449,7 @@ fn dominate(state: &State, change: &Loose) -> Result<()> {
         return Ok(());
     }
     for _ in 0..=((change.cl - clock.cl) / 2) {
-        crate::merge::begin_again(state, table, &place);
+        crate::merge::begin_again(state, table, &place)?;
     }
     Ok(())
 }
@@ -394,8 +501,9 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
 
 /// Writes parked changes of one row, as far as their columns are known. What is refused stays parked, with the reason.
 pub fn write_row(state: &State, table: &Table, pk: &[u8], changes: &[(i64, Loose)]) -> Result<Outcome> {
-    let is_known =
-        |change: &&(i64, Loose)| change.1.is_row() || table.column_named(column_of(&change.1.cid)).is_some();
+    let is_known = |change: &&(i64, Loose)| {
+        change.1.is_row() || table.column_of_cell(column_of(&change.1.cid)).is_some()
+    };
     let changes: Vec<(i64, Loose)> = changes.iter().filter(is_known).cloned().collect();
     let Ok(key) = crsql_core::pack::unpack(pk) else { return Ok(Outcome::Ignored) };
     if changes.is_empty() || key.len() != table.key_columns.len() {
@@ -403,15 +511,20 @@ pub fn write_row(state: &State, table: &Table, pk: &[u8], changes: &[(i64, Loose
     }
     let loose: Vec<&Loose> = changes.iter().map(|(_, change)| change).collect();
     let clock = clock_of(state, table, &loose)?;
-    let mut values: Vec<(u32, ValueRef<'_>)> = loose
-        .iter()
-        .filter(|change| !change.is_row())
-        .filter_map(|change| Some((table.column_named(column_of(&change.cid))?.id, change.value.as_ref())))
-        .collect();
+    let mut values: Vec<(u32, ValueRef<'_>)> = Vec::new();
+    let mut cells: Vec<TypedCell<'_>> = Vec::new();
+    for (change, group) in loose.iter().zip(&clock.groups).filter(|(change, _)| !change.is_row()) {
+        let Some(column) = table.column_of_cell(column_of(&change.cid)) else { continue };
+        let (slot, site, kind, value) = (column.id, group.site, column.kind, change.value.as_ref());
+        match kind {
+            ColumnType::Register => values.push((slot, value)),
+            _ => cells.push(TypedCell { slot, site, kind, value }),
+        }
+    }
     values.sort_by_key(|(id, _)| *id);
     // What waited is held here, whatever was collected since.
     let _source = merge_as(state, Source::Own);
-    let outcome = merge_row(state, table, &Incoming { key: &key, clock, values: &values })?;
+    let outcome = merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })?;
     match &outcome {
         Outcome::Refused(reason) => {
             let mut update = state
@@ -440,7 +553,7 @@ pub fn clock_of(state: &State, table: &Table, changes: &[&Loose]) -> Result<RowC
     for change in changes {
         let slot = match change.is_row() {
             true => ROW,
-            false => table.column_named(column_of(&change.cid)).map_or(ROW, |column| column.id),
+            false => table.column_of_cell(column_of(&change.cid)).map_or(ROW, |column| column.id),
         };
         let only = Columns::one(slot);
         groups.push(Group {

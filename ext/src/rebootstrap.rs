@@ -6,7 +6,7 @@
 
 use crate::alter::{atomically, enter};
 use crate::capture::{enlist, insert_keyed};
-use crate::catalog::{Shape, Table};
+use crate::catalog::{Shape, Table, Typed};
 use crate::changeset::{Since, apply, build};
 use crate::collect::{Source, merge_as};
 use crate::json::Object;
@@ -16,6 +16,7 @@ use crate::state::State;
 use crate::store::{Columns, Kind, MISSING, ROW, Tail};
 use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Changeset, Compress, Limits, write_changes};
+use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -100,7 +101,7 @@ fn unsent(state: &State, sent: &VersionVector) -> Result<BTreeMap<(String, Vec<u
 fn slot_of(table: &Table, change: &Change) -> Option<u32> {
     match &change.fact {
         Fact::Cell { column, .. } if !change.is_delete() => {
-            table.column_named(column).map(|column| column.id)
+            table.column_of_cell(column).map(|column| column.id)
         }
         _ => Some(ROW),
     }
@@ -121,7 +122,9 @@ fn wipe(state: &State) -> Result<()> {
     if store.tail().rows > 0 {
         store.fold()?;
     }
-    state.db.exec("DELETE FROM main.__crsql_segment; DELETE FROM main.__crsql_parked")?;
+    state.db.exec(
+        "DELETE FROM main.__crsql_segment; DELETE FROM main.__crsql_typed; DELETE FROM main.__crsql_parked",
+    )?;
     crate::merge::hidden::forget_all(state, None)?;
     // What is missing of the own versions after a restore is missing still.
     let missing = [ValueRef::Integer(i64::from(MISSING))];
@@ -137,6 +140,21 @@ enum Fate {
     Dropped,
 }
 
+/// What a column that has a type showed of a row.
+fn shown(table: &Table, typed: &Typed, row: &Unsent) -> Option<Value> {
+    let (mut base, mut cells) = (None, Vec::new());
+    for change in &row.changes {
+        match (&change.fact, slot_of(table, change)) {
+            (Fact::Cell { value, .. }, Some(slot)) if slot == typed.register => base = Some(value.clone()),
+            (Fact::Cell { value, .. }, Some(slot)) if slot == typed.slot => {
+                cells.push((change.stamp.site, value.clone()));
+            }
+            _ => {}
+        }
+    }
+    crsql_core::column::show(typed.kind, base.as_ref(), &cells)
+}
+
 fn restore(state: &State, table: &Table, pk: &[u8], row: &Unsent) -> Result<Fate> {
     let key = crsql_core::pack::unpack(pk).map_err(Error::refused)?;
     let is_delete = row.changes.iter().any(Change::is_delete);
@@ -150,10 +168,15 @@ fn restore(state: &State, table: &Table, pk: &[u8], row: &Unsent) -> Result<Fate
     }
     let mut values: Vec<(u32, ValueRef<'_>)> = Vec::new();
     for change in &row.changes {
-        if let (Fact::Cell { value, .. }, Some(slot)) = (&change.fact, slot_of(table, change)) {
+        if let (Fact::Cell { value, .. }, Some(slot)) = (&change.fact, slot_of(table, change))
+            && table.typed(slot).is_none()
+        {
             values.push((slot, value.as_ref()));
         }
     }
+    let shown: Vec<(u32, Value)> =
+        table.typed.iter().filter_map(|typed| Some((typed.slot, shown(table, typed, row)?))).collect();
+    values.extend(shown.iter().map(|(slot, value)| (*slot, value.as_ref())));
     values.sort_by_key(|(slot, _)| *slot);
     let columns: Columns = values.iter().map(|(slot, _)| *slot).collect();
     let params: Vec<ValueRef<'_>> =

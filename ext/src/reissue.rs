@@ -9,9 +9,11 @@ use crate::capture::enlist;
 use crate::changeset::{Since, apply, build, version_vector};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::Tail;
-use crsql_core::change::Change;
+use crate::store::{LOOSE, Tail};
+use crate::typed::drop_parts;
+use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Changeset, Compress, write_changes};
+use crsql_core::column::ColumnType;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 
@@ -26,7 +28,12 @@ pub fn reissue(state: &State, keep: u64) -> Result<SiteId> {
         let held = version_vector(state)?;
         let head = held.of_site(old).and_then(|own| own.max()).unwrap_or(0);
         let changes = written_after(state, &held, old, keep, new)?;
+        let own = state.store.borrow().site();
+        let has_dropped = drop_parts(state, own, keep)? > 0;
         become_site(state, &old, &new, keep, head.saturating_sub(keep))?;
+        if has_dropped {
+            ask_again(state, &old, keep)?;
+        }
         let tie_break = state.tie_break()?;
         if !changes.is_empty() {
             apply(state, &write_changes(tie_break, &changes, &VersionVector::default()))?;
@@ -50,6 +57,12 @@ fn written_after(
     let bytes = build(state, &Since::Vector(held.difference(&wanted)), Compress::No)?;
     let mut changes = Changeset::changes(&bytes).map_err(Error::refused)?;
     changes.retain(|change| change.stamp.site == old && change.stamp.version > keep);
+    changes.retain(|change| match &change.fact {
+        Fact::Cell { column, col_version, .. } => {
+            !ColumnType::of_cell(column).is_parted() || *col_version == 1
+        }
+        Fact::Row => true,
+    });
     for change in &mut changes {
         change.stamp.site = new;
         change.stamp.version -= keep;
@@ -69,6 +82,20 @@ fn become_site(state: &State, old: &SiteId, new: &SiteId, keep: u64, versions: u
     let args = [ValueRef::Integer(i64::from(ordinal)), ValueRef::Integer(keep as i64)];
     state.db.prepare("DELETE FROM main.__crsql_vector WHERE site = ?1 AND lo > ?2")?.execute(&args)?;
     state.db.prepare("UPDATE main.__crsql_vector SET hi = ?2 WHERE site = ?1 AND hi > ?2")?.execute(&args)?;
+    store.forget();
+    Ok(())
+}
+
+/// Forgets that the versions up to `keep` are held: parts of counters that they wrote are not here any more.
+fn ask_again(state: &State, old: &SiteId, keep: u64) -> Result<()> {
+    let mut store = state.store.borrow_mut();
+    store.refresh()?;
+    let ordinal = store.sites.ordinal(state.db, old)?;
+    let args = [ValueRef::Integer(i64::from(ordinal))];
+    state.db.prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?.execute(&args)?;
+    if keep > 0 {
+        store.sites.complete(state.db, &[(ordinal | LOOSE, 1, keep)])?;
+    }
     store.forget();
     Ok(())
 }

@@ -41,6 +41,26 @@ pub fn new_site(state: &State) -> Result<SiteId> {
     Ok(id)
 }
 
+/// Makes this file the one in which a site goes on: for a copy of another database that takes the place of the site's
+/// own. What is held of the site are its own versions from then on.
+pub fn become_site(state: &State, id: SiteId) -> Result<()> {
+    if site_id(state)? == id {
+        return Ok(());
+    }
+    atomically(state, || {
+        enlist(state)?;
+        state.spill()?;
+        let mut store = state.store.borrow_mut();
+        store.refresh()?;
+        let vector = store.vector()?;
+        store.become_site(&id, &vector)?;
+        let ordinal = store.sites.ordinal(state.db, &id)?;
+        store.own(vector.get(&ordinal))
+    })?;
+    state.store.borrow_mut().forget();
+    Ok(())
+}
+
 /// The apply position of the last committed change.
 pub fn db_version(state: &State) -> Result<u64> {
     if !state.store.borrow_mut().exists()? {

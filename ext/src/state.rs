@@ -213,22 +213,30 @@ impl State {
 
     /// A statement is being prepared that will write rows and join the transaction only after its first one. Clocks
     /// that lag behind rowids are matched now, while rows and clocks are as many. Where that fails, it fails again
-    /// when the statement runs.
-    pub fn look_ahead(&self) {
+    /// when the statement runs; unless the failure was one that ends the transaction, as an I/O error does. Then it
+    /// must not run, or it would commit by itself what belongs to a transaction that is gone.
+    pub fn look_ahead(&self) -> Result<()> {
         self.suspect_schema();
         let is_busy = self.muted.get() > 0
             || self.catalog.try_borrow_mut().is_err()
             || self.store.try_borrow_mut().is_err();
         if is_busy {
-            return;
+            return Ok(());
         }
-        if self.check_schema().is_err() {
+        let is_explicit = !self.db.is_autocommit();
+        let mut looked = self.check_schema();
+        if looked.is_err() {
             self.suspect_schema();
         } else if self.schema_version.get() != self.taken_for.get() && !self.db.has_busy_writer() {
             // Any read may have looked at the schema since. What fails here is tried again when the transaction commits.
-            if crate::park::take_for_new_columns(self).is_ok() {
+            looked = crate::park::take_for_new_columns(self);
+            if looked.is_ok() {
                 self.taken_for.set(self.schema_version.get());
             }
+        }
+        match looked {
+            Err(error) if is_explicit && self.db.is_autocommit() => Err(error),
+            _ => Ok(()),
         }
     }
 

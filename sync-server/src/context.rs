@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::auth::Auth;
 use crate::config::Settings;

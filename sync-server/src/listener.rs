@@ -2,10 +2,14 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
-use hyper::body::Incoming;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use hyper::body::{Body, Incoming};
 use hyper::{Request, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,6 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::context::Context;
+use crate::paced;
+
+/// A request with a body may take so long in any case: its answer may wait for a disk, too.
+const BODY_GRACE: Duration = Duration::from_secs(30);
 
 /// The longest HTTP head, in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -23,6 +31,8 @@ const HEAD_BYTES_MAX: usize = 32 << 10;
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The bytes that came from it.
+    pub received: Arc<AtomicU64>,
     _counted: Arc<Counted>,
 }
 
@@ -32,9 +42,22 @@ struct Counted {
     context: Arc<Context>,
 }
 
+/// The connections there are.
 #[derive(Default)]
-struct Counts {
+pub struct Counts {
     by_ip: Mutex<HashMap<IpAddr, usize>>,
+}
+
+impl Peer {
+    /// Counts a new connection, if there is a place for it.
+    pub fn admit(address: SocketAddr, counts: &Arc<Counts>, context: &Arc<Context>) -> Option<Peer> {
+        context.metrics.accepted.add(1);
+        let Some(counted) = counts.admit(address.ip(), context) else {
+            context.metrics.refused_connections.add(1);
+            return None;
+        };
+        Some(Peer { address, received: Arc::default(), _counted: Arc::new(counted) })
+    }
 }
 
 /// Serves `listener` until the relay drains.
@@ -55,13 +78,8 @@ pub async fn run(listener: TcpListener, router: Router, tls: Option<TlsAcceptor>
                 continue;
             }
         };
-        context.metrics.accepted.add(1);
-        let Some(counted) = counts.admit(address.ip(), &context) else {
-            context.metrics.refused_connections.add(1);
-            continue;
-        };
+        let Some(peer) = Peer::admit(address, &counts, &context) else { continue };
         stream.set_nodelay(true).ok();
-        let peer = Peer { address, _counted: Arc::new(counted) };
         tokio::spawn(connection(stream, peer, router.clone(), tls.clone(), context.clone()));
     }
 }
@@ -86,15 +104,27 @@ async fn connection(
     }
 }
 
-async fn http(
+/// Serves HTTP on one connection to its end.
+pub async fn http(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     peer: Peer,
     router: Router,
     context: &Context,
 ) {
+    let stream = paced::Counted::new(stream, peer.received.clone());
+    let least = context.settings.min_bytes_per_second.0;
+    let longest = context.settings.body_bytes.0;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
-        router.clone().call(request)
+        // What has a body must send it in time; what has none may wait for news.
+        let body = request.body().size_hint().exact().unwrap_or(longest);
+        let time = (least > 0 && body > 0).then(|| BODY_GRACE + Duration::from_secs(body / least.max(1)));
+        let answer = router.clone().call(request);
+        async move {
+            let Some(time) = time else { return answer.await };
+            let late = || Ok((StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n").into_response());
+            tokio::time::timeout(time, answer).await.unwrap_or_else(|_| late())
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())

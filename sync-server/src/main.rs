@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use clap::{Parser, Subcommand};
-use crsql_server::{check, config, serve, sync};
+use crsql_server::{backup, check, config, doctor, serve, sync};
 
 /// Keeps SQLite databases in sync.
 #[derive(Parser)]
@@ -19,6 +19,12 @@ enum Command {
     Serve(config::Flags),
     /// Keeps a database file in sync, through relays and straight with peers
     Sync(sync::Flags),
+    /// Fetches a backup of a room from a running relay: one SQLite file
+    Backup(backup::Backup),
+    /// Puts a backup in the place of a room of a stopped relay. Clients bring back what was written since
+    Restore(backup::Restore),
+    /// Looks through the data of a relay, or a database file, for damage
+    Doctor(doctor::Flags),
     /// Says whether the configuration is sound, and what it comes to
     CheckConfig(config::Flags),
 }
@@ -27,6 +33,9 @@ fn main() -> std::process::ExitCode {
     match Cli::parse().command {
         Command::Serve(flags) => serve::main(&flags),
         Command::Sync(flags) => sync::main(flags),
+        Command::Backup(flags) => backup::backup(&flags),
+        Command::Restore(flags) => backup::restore(&flags),
+        Command::Doctor(flags) => doctor::main(&flags),
         Command::CheckConfig(flags) => check::main(&flags),
     }
 }

@@ -121,6 +121,10 @@ metrics! {
     counter accepted,
     /// Connections refused because there were too many
     counter refused_connections,
+    /// Cells taken in that are larger than cell_warning
+    counter large_cells,
+    /// Times a room was found to have more deleted rows than tombstone_share
+    counter tombstone_alarms,
     /// Frames taken in
     counter frames_in,
     /// Frames taken in that were known already
@@ -135,6 +139,10 @@ metrics! {
     counter tail_reads,
     /// Reads of versions that a reader lacked
     counter needs_reads,
+    /// Needs that the journal no longer had, served from a room's database
+    counter fills,
+    /// Bytes of entries that journals forgot because room databases have them
+    counter trimmed_bytes,
     /// Journal transactions
     counter commits,
     /// Appends in them
@@ -149,6 +157,8 @@ metrics! {
     counter materialise_failures,
     /// Snapshots made
     counter snapshots,
+    /// Frames with facts of rows that clients found to differ
+    counter repairs,
     /// Incomplete transactions given up
     counter given_up,
     /// HTTP requests

@@ -9,8 +9,14 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A fixed number of threads and a queue. What is queued is bounded by who asks: a session has at most one read open.
 #[derive(Clone)]
-pub struct Pool {
-    jobs: Arc<Mutex<Sender<Job>>>,
+pub struct Pool(Way);
+
+#[derive(Clone)]
+enum Way {
+    Threads(Arc<Mutex<Sender<Job>>>),
+    /// A task of the caller's own thread, in a simulation.
+    #[cfg(test)]
+    Task(tokio::sync::mpsc::UnboundedSender<Job>),
 }
 
 /// The work was not done: it panicked.
@@ -28,13 +34,35 @@ impl Pool {
             let thread = std::thread::Builder::new().name(format!("{name}-{number}"));
             thread.spawn(move || work(&jobs)).expect("a thread can be started");
         }
-        Pool { jobs: Arc::new(Mutex::new(sender)) }
+        Pool(Way::Threads(Arc::new(Mutex::new(sender))))
+    }
+
+    /// Does the work one by one on this thread, a while later, as long as `life` is true.
+    #[cfg(test)]
+    pub fn task(life: crate::sim::Life) -> Pool {
+        let (sender, mut jobs) = tokio::sync::mpsc::unbounded_channel::<Job>();
+        tokio::spawn(async move {
+            while let Some(job) = jobs.recv().await {
+                life.pause().await;
+                if life.is_over() {
+                    return;
+                }
+                job();
+            }
+        });
+        Pool(Way::Task(sender))
     }
 
     /// Has it done sometime.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
-        // The threads live as long as there is a sender.
-        self.jobs.lock().unwrap_or_else(|e| e.into_inner()).send(Box::new(job)).ok();
+        match &self.0 {
+            // The threads live as long as there is a sender.
+            Way::Threads(jobs) => {
+                jobs.lock().unwrap_or_else(|e| e.into_inner()).send(Box::new(job)).ok();
+            }
+            #[cfg(test)]
+            Way::Task(jobs) => drop(jobs.send(Box::new(job))),
+        }
     }
 
     /// Has it done and waits for the result.

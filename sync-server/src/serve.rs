@@ -64,7 +64,7 @@ fn failed(error: &dyn std::fmt::Display, code: u8) -> ExitCode {
 }
 
 /// Two relays on the same data would give away the same positions for different things.
-fn lock(data: &std::path::Path) -> Result<std::fs::File, String> {
+pub(crate) fn lock(data: &std::path::Path) -> Result<std::fs::File, String> {
     let path = data.join("lock");
     let told = |error: &dyn std::fmt::Display| format!("cannot lock {}: {error}", path.display());
     let file = std::fs::File::create(&path).map_err(|error| told(&error))?;
@@ -120,7 +120,7 @@ impl Relay {
             drain: watch::Sender::new(false),
             handshakes: Arc::new(Semaphore::new(settings.handshakes)),
             next_id: AtomicU64::new(1),
-            started: Instant::now(),
+            started: tokio::time::Instant::now(),
             journal: Arc::new(journal),
             metrics,
             auth,

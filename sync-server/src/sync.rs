@@ -49,6 +49,12 @@ pub struct Flags {
     /// A file with the token; read before every connection
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// With --listen: a file with the TLS certificates (PEM), so that peers connect by wss://
+    #[arg(long, value_name = "FILE", requires_all = ["tls_key", "listen"])]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
     /// Listen beyond this machine without a token
     #[arg(long)]
     pub insecure: bool,
@@ -112,7 +118,15 @@ fn config(flags: &Flags) -> Result<Config, String> {
                 "{address} can be reached from other machines: give a --token that peers must show, or --insecure"
             ));
         }
-        Some(address) => Some(Listen { token, ..Listen::new(address, room) }),
+        Some(address) => {
+            let tls = match (&flags.tls_cert, &flags.tls_key) {
+                (Some(cert), Some(key)) => {
+                    Some(crsql_client::sync::server_tls(cert, key).map_err(|error| error.to_string())?)
+                }
+                _ => None,
+            };
+            Some(Listen { token, tls, ..Listen::new(address, room) })
+        }
         None => None,
     };
     Ok(Config { targets, listen, ..Config::default() })

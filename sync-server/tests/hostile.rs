@@ -224,16 +224,20 @@ async fn a_site_cannot_run_ahead_of_itself_once_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_flood_is_stopped_and_says_when_to_come_back() {
+async fn a_flood_is_read_slowly_and_keeps_nobody_else_waiting() {
     let directory = tempfile::tempdir().unwrap();
-    let relay = relay_with(&directory, |flags| flags.messages_per_second = Some("20".into())).await;
+    let relay = relay_with(&directory, |flags| flags.messages_per_second = Some("100".into())).await;
     let mut a = Client::connect(relay.address(), Device::new(1), &Options::default()).await;
     a.ready().await;
-    for _ in 0..200 {
+    let began = std::time::Instant::now();
+    for _ in 0..700 {
         a.send(Pong { nonce: 1 }).await;
     }
-    assert_eq!(a.refused().await, Code::RATE);
     still_works(&relay, 2).await;
+    // 500 at once, then 100 a second: what comes after the flood has its turn after two seconds.
+    a.write("after").await;
+    a.flushed().await;
+    assert!(began.elapsed().as_millis() >= 1500, "{:?}", began.elapsed());
     relay.stop().await;
 }
 

@@ -232,3 +232,26 @@ async fn presence_reaches_the_others_and_ends_with_the_connection() {
     b.until("the end of it", |b| b.events.iter().any(gone)).await;
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn more_than_a_burst_at_once_is_taken_at_its_rate_and_not_turned_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let slow = settings(directory.path(), |flags| flags.bytes_per_second = Some("100KiB".into()));
+    let relay = crsql_server::serve::Relay::start(slow).await.unwrap();
+    let options = Options::default();
+    let mut a = Client::connect(relay.address(), Device::new(1), &options).await;
+    a.ready().await;
+    // A burst is 500 KiB; the seventh part waits until the sixth is paid for.
+    let began = std::time::Instant::now();
+    for row in 0..7u64 {
+        // Nothing that could be compressed.
+        let value: String = (0..3200)
+            .map(|at| blake3::hash(&[row, at].map(u64::to_le_bytes).concat()).to_hex()[..32].to_owned())
+            .collect();
+        a.write(&value).await;
+    }
+    a.flushed().await;
+    assert!(began.elapsed().as_millis() >= 500, "{:?}", began.elapsed());
+    assert_eq!(a.closed, None);
+    relay.stop().await;
+}

@@ -1,84 +1,22 @@
 //! The sidecar and the client library with a relay: real files, real sockets, real processes.
 
+#[path = "../client/tests/app/mod.rs"]
+mod app;
+mod support;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use app::{App, DEADLINE, until};
 use crsql_client::sync::{Address, Client, Config, Target};
-use crsql_server::config::{Flags, Settings};
 use crsql_server::serve::Relay;
-use rusqlite::Connection;
-
-/// Generous: reached only by a test that fails.
-const DEADLINE: Duration = Duration::from_secs(90);
-
-const SCHEMA: &str = "
-PRAGMA journal_mode = WAL;
-CREATE TABLE todo (id INTEGER PRIMARY KEY NOT NULL, title TEXT);
-CREATE TABLE account (id INTEGER PRIMARY KEY NOT NULL, balance INT NOT NULL DEFAULT 0);
-SELECT crsql_as_crr('todo');
-SELECT crsql_as_crr('account');";
-
-struct App {
-    conn: Connection,
-    path: PathBuf,
-}
-
-impl App {
-    fn new(dir: &Path, name: &str) -> App {
-        let path = dir.join(name);
-        let conn = Connection::open(&path).unwrap();
-        crsql::register(&conn).unwrap();
-        conn.busy_timeout(DEADLINE).unwrap();
-        conn.pragma_update(None, "synchronous", "OFF").unwrap();
-        conn.execute_batch(SCHEMA).unwrap();
-        App { conn, path }
-    }
-
-    fn exec(&self, sql: &str) {
-        self.conn.execute_batch(sql).unwrap_or_else(|error| panic!("{error}\n in {sql}"));
-    }
-
-    fn text(&self, sql: &str) -> String {
-        self.conn
-            .query_row(&format!("SELECT CAST(({sql}) AS TEXT)"), [], |row| row.get(0))
-            .unwrap_or_default()
-    }
-
-    fn digest(&self) -> String {
-        self.text("SELECT crsql_digest()")
-    }
-}
-
-fn settings(dir: &Path, listen: SocketAddr) -> Settings {
-    let flags = Flags {
-        listen: Some(listen.to_string()),
-        data: Some(dir.join("data").display().to_string()),
-        messages_per_second: Some("1000000".into()),
-        bytes_per_second: Some("1GiB".into()),
-        room_bytes_per_second: Some("4GiB".into()),
-        log: Some("warn".into()),
-        ..Flags::default()
-    };
-    Settings::load_from(&flags, &|_| None).unwrap()
-}
-
-async fn relay(dir: &Path) -> Relay {
-    Relay::start(settings(dir, "127.0.0.1:0".parse().unwrap())).await.unwrap()
-}
+use support::{relay, settings};
 
 fn to(address: SocketAddr) -> Config {
     let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
     Config { targets: vec![Target::new(address)], ..Config::default() }
-}
-
-async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !is_true() {
-        assert!(Instant::now() < end, "it never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// A process that ends with the test, however that ends.
@@ -193,7 +131,8 @@ async fn a_relay_that_comes_back_empty_is_filled_again() {
     first.stop().await;
     std::fs::remove_dir_all(dir.path().join("data")).unwrap();
     a.exec("UPDATE todo SET title = 'rye' WHERE id = 2");
-    let second = Relay::start(settings(dir.path(), address)).await.unwrap();
+    let second =
+        Relay::start(settings(dir.path(), |flags| flags.listen = Some(address.to_string()))).await.unwrap();
     let c = App::new(dir.path(), "c.db");
     let three = Client::open(&c.path, to(address)).await.unwrap();
     until("a newcomer has everything", || c.digest() == a.digest() && c.digest() == b.digest()).await;
@@ -307,4 +246,88 @@ async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
     }
     drop(running);
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
+    let dir = tempfile::tempdir().unwrap();
+    let app = App::new(dir.path(), "a.db");
+    app.exec(
+        "INSERT INTO todo WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000)
+         SELECT i, 't' || i FROM n",
+    );
+    let first = relay(dir.path()).await;
+    let client = Client::open(&app.path, to(first.address())).await.unwrap();
+    client.synced().await.unwrap();
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable && compared[0].differing.is_empty());
+    client.close().await;
+    first.stop().await;
+    // Faults: facts that no version stands for, one on each side.
+    let fault = |id: u32| {
+        format!(
+            "INSERT INTO crsql_changes (\"table\", pk, cid, val, col_version, db_version, site_id, cl, seq)
+             VALUES ('todo', crsql_pack_columns({id}), 'title', 'wrong', 7, 1, crsql_site_id(), 1, 0)"
+        )
+    };
+    let rooms = std::fs::read_dir(dir.path().join("data/rooms")).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(rooms).unwrap().map(|file| file.unwrap().path());
+    let room = files.into_iter().find(|file| file.extension().is_some_and(|is| is == "db")).unwrap();
+    let conn = rusqlite::Connection::open(&room).unwrap();
+    crsql::register(&conn).unwrap();
+    conn.execute_batch(&fault(7)).unwrap();
+    let digest = |conn: &rusqlite::Connection| -> String {
+        conn.query_row("SELECT crsql_digest()", [], |row| row.get(0)).unwrap()
+    };
+    let second = relay(dir.path()).await;
+    let client = Client::open(&app.path, to(second.address())).await.unwrap();
+    client.synced().await.unwrap();
+    app.exec(&fault(1234));
+    assert_ne!(digest(&conn), app.digest());
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable, "{compared:?}");
+    assert_eq!(compared[0].differing.len(), 2);
+    until("both are equal", || digest(&conn) == app.digest()).await;
+    assert_eq!(app.text("SELECT title FROM todo WHERE id = 7"), "wrong");
+    assert!(second.metrics().repairs.get() > 0);
+    let compared = client.compare().await.unwrap();
+    assert!(compared[0].comparable && compared[0].differing.is_empty());
+    client.close().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn peers_connect_by_tls_and_trust_only_what_they_were_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let signed = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let (cert, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
+    std::fs::write(&cert, signed.cert.pem()).unwrap();
+    std::fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    a.exec("INSERT INTO todo VALUES (1, 'milk')");
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (listen, files) = (format!("127.0.0.1:{port}"), [cert.to_str().unwrap(), key.to_str().unwrap()]);
+    let arguments = ["--listen", &listen, "--tls-cert", files[0], "--tls-key", files[1], "--room", "demo"];
+    let _server = sidecar(&a.path, &arguments);
+    let once = |url: String, trusts: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_crsql-server"));
+        command.arg("sync").arg(&b.path).args(["--peer", &url, "--room", "demo", "--once", "--timeout", "8"]);
+        if trusts {
+            command.env("SSL_CERT_FILE", &cert);
+        }
+        Sidecar(command.stderr(Stdio::null()).spawn().unwrap())
+    };
+    let code = |child| async { tokio::task::spawn_blocking(|| finished(child)).await.unwrap().code() };
+    assert_eq!(code(once(format!("wss://localhost:{port}"), true)).await, Some(0));
+    assert_eq!(b.titles(), "milk");
+    assert_eq!(a.digest(), b.digest());
+    a.exec("INSERT INTO todo VALUES (2, 'bread')");
+    let [strange, plain] =
+        [once(format!("wss://localhost:{port}"), false), once(format!("ws://localhost:{port}"), false)];
+    assert_eq!(code(strange).await, Some(3), "nobody vouches for it");
+    assert_eq!(code(plain).await, Some(3), "it speaks TLS only");
+    assert_eq!(b.titles(), "milk");
+    // What is no certificate is an error at the start.
+    let wrong = ["--listen", "127.0.0.1:0", "--tls-cert", files[1], "--tls-key", files[1]];
+    assert_eq!(code(sidecar(&a.path, &wrong)).await, Some(2));
 }

@@ -9,6 +9,8 @@
 
 pub mod exchange;
 pub mod extension;
+pub mod fault_host;
+pub mod faults;
 pub mod files;
 pub mod history;
 pub mod process;

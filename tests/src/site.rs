@@ -56,6 +56,11 @@ impl Site {
         Site { conn, path }
     }
 
+    /// A replica on this connection, which has the extension already.
+    pub fn with_extension_on(conn: Connection) -> Site {
+        Site { conn, path: None }
+    }
+
     /// Another connection to the same file.
     pub fn reopen(&self) -> Site {
         Site::open(self.path())

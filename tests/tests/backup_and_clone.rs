@@ -78,6 +78,33 @@ fn a_cloned_file_gets_its_own_identity_by_crsql_new_site() {
 }
 
 #[test]
+fn a_site_goes_on_in_a_copy_of_another_database() {
+    let dir = TempDir::new();
+    let (a, b) = (Site::open(dir.join("a.db")), Site::open(dir.join("b.db")));
+    a.exec(T);
+    b.exec(T);
+    a.exec("INSERT INTO t VALUES (1, 'of a', 0)");
+    b.exec("INSERT INTO t VALUES (2, 'known', 0)");
+    sync(&a, &b);
+    b.exec("INSERT INTO t VALUES (3, 'not known', 0)");
+    a.exec(&format!("VACUUM INTO '{}'", dir.join("copy.db").display()));
+    let copy = Site::open(dir.join("copy.db"));
+    copy.exec("SELECT crsql_db_version()");
+    let id: String = b.site_id().iter().map(|byte| format!("{byte:02x}")).collect();
+    copy.exec(&format!("SELECT crsql_new_site(x'{id}')"));
+    assert_eq!(copy.site_id(), b.site_id());
+    copy.merge(&b.changes());
+    assert_converged(&[&copy, &b]);
+    copy.exec("INSERT INTO t VALUES (4, 'later', 0)");
+    let versions = copy
+        .rows("SELECT DISTINCT site_version FROM crsql_changes WHERE site_id = crsql_site_id() ORDER BY 1");
+    assert_eq!(versions, ["1", "2", "3"], "numbers go on where that site stopped");
+    sync(&a, &copy);
+    assert_converged(&[&a, &copy]);
+    assert!(a.error("SELECT crsql_new_site(x'00')").contains("16 bytes"));
+}
+
+#[test]
 fn a_new_site_can_be_made_inside_a_transaction_and_rolled_back() {
     let a = site(T);
     let old = a.site_id();

@@ -333,3 +333,25 @@ fn waiting_ends_when_another_connection_applies_what_is_waited_for() {
     applier.join().unwrap();
     assert_eq!(a.rows("SELECT x FROM t"), ["'x'"]);
 }
+
+#[test]
+fn what_another_connection_parked_is_taken_by_the_connection_that_adds_the_column() {
+    let alters: [&str; 3] = [
+        "SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN z; SELECT crsql_commit_alter('t')",
+        "ALTER TABLE t ADD COLUMN z; INSERT INTO t (id) VALUES (50)",
+        "BEGIN; ALTER TABLE t ADD COLUMN z; INSERT INTO t (id) VALUES (50); COMMIT",
+    ];
+    for alter in alters {
+        let new = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, z); CRR t");
+        new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
+        let dir = TempDir::new();
+        let a = Site::open(dir.join("a.db"));
+        a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x); CRR t; INSERT INTO t VALUES (9, 'own')");
+        let b = a.reopen();
+        pull(&b, &new);
+        a.exec(alter);
+        assert_eq!(a.rows("SELECT x, z FROM t WHERE id = 1"), ["'x'|'z'"], "{alter}");
+        pull(&new, &a);
+        assert_converged(&[&a, &b, &new]);
+    }
+}

@@ -303,3 +303,21 @@ fn a_null_key_is_refused() {
     a.error("INSERT INTO crsql_changes VALUES ('t', x'0105', 'v', 1, 1, 1, zeroblob(16), 1, 0)");
     assert_eq!(a.rows("SELECT * FROM t"), NO_ROWS);
 }
+
+#[test]
+fn a_deleted_row_with_a_real_key_is_told_under_the_key_it_was_inserted_with() {
+    for options in ["", "WITHOUT ROWID"] {
+        let schema = format!(
+            "CREATE TABLE t (id REAL NOT NULL, n INT NOT NULL, v, PRIMARY KEY (id, n)) {options}; CRR t"
+        );
+        let [a, b] = sites(&schema);
+        a.exec("INSERT INTO t VALUES (1, 2, 'x')");
+        let inserted = a.rows("SELECT DISTINCT pk FROM crsql_changes");
+        sync(&a, &b);
+        a.exec("DELETE FROM t");
+        sync(&a, &b);
+        for site in [&a, &b] {
+            assert_eq!(site.rows("SELECT pk FROM crsql_changes WHERE cid = '-1'"), inserted);
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Changes for tables and columns this replica does not have yet: kept, forwarded, and applied when they appear.
 
 use crsql_tests::exchange::NINE;
-use crsql_tests::{NO_ROWS, Site, assert_converged, assert_same_tables, pull, site, sync};
+use crsql_tests::{NO_ROWS, Site, assert_converged, assert_same_tables, pull, site, sites, sync};
 
 const NEW: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, z DEFAULT 'dz'); CRR t;
     CREATE TABLE later (id TEXT PRIMARY KEY NOT NULL, v); CRR later";
@@ -269,4 +269,48 @@ fn a_key_of_another_arity_is_parked_or_refused_but_stops_nothing() {
     assert_eq!(b.rows("SELECT * FROM u"), ["1|'fine'"]);
     b.exec("INSERT INTO t VALUES (5, 'tracked')");
     assert_eq!(b.int("SELECT count(*) FROM crsql_changes WHERE site_id = crsql_site_id()"), 1);
+}
+
+#[test]
+fn what_waits_for_a_column_is_ordered_by_value_where_values_break_ties() {
+    let schema = "SELECT crsql_config_set('tie-break', 'value'); CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, z); CRR t";
+    for values in [["1", "'a'"], ["'a'", "1"], ["'b'", "'a'"], ["'a'", "'b'"], ["x'00'", "NULL"]] {
+        let [a, b] = sites(schema);
+        let old = site(
+            "SELECT crsql_config_set('tie-break', 'value'); CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL); CRR t",
+        );
+        for (writer, value) in [&a, &b].into_iter().zip(values) {
+            writer.exec(&format!("INSERT INTO t VALUES (1, {value})"));
+            pull(&old, writer);
+        }
+        sync(&a, &b);
+        assert_eq!(old.digest(), a.digest(), "{values:?} wait");
+        old.exec("ALTER TABLE t ADD COLUMN z; INSERT INTO t (id) VALUES (2)");
+        sync(&a, &old);
+        sync(&b, &old);
+        assert_converged(&[&a, &b, &old]);
+    }
+}
+
+#[test]
+fn a_cell_that_waits_for_its_column_is_one_cell_under_every_spelling_of_its_key() {
+    let schema = "CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, x); CRR t";
+    let new = site("CREATE TABLE t (id TEXT COLLATE NOCASE PRIMARY KEY NOT NULL, x, z); CRR t");
+    new.exec("INSERT INTO t VALUES ('k', 1, 2)");
+    let row = new.changes_where("cid = 'z'").remove(0);
+    let mut other = row.clone();
+    other[1] = new.value("SELECT crsql_pack_columns('K')");
+    let old = site(schema);
+    old.merge(&[row.clone(), other.clone()]);
+    let fresh = Site::memory();
+    fresh.merge(&[row, other]);
+    fresh.exec(schema);
+    for replica in [&old, &fresh] {
+        assert_eq!(replica.int("SELECT count(*) FROM crsql_changes WHERE cid = 'z'"), 1);
+        pull(replica, &new);
+        assert_eq!(replica.digest(), new.digest());
+        replica.exec("ALTER TABLE t ADD COLUMN z; INSERT INTO t (id) VALUES ('other')");
+        assert_eq!(replica.rows("SELECT id, z FROM t WHERE id = 'k'"), ["'k'|2"]);
+        assert_eq!(replica.doctor(), "[]");
+    }
 }

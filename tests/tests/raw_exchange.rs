@@ -325,3 +325,22 @@ fn a_change_that_follows_one_of_its_row_meets_the_row_as_it_is_by_then() {
     c.exec("COMMIT");
     assert_eq!(c.rows("SELECT cid FROM crsql_changes"), ["'y'"], "rolled back in between");
 }
+
+#[test]
+fn the_first_thing_a_database_hears_of_may_be_a_change() {
+    let a = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, v); CRR t");
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    for in_transaction in [false, true] {
+        let fresh = Site::memory();
+        if in_transaction {
+            fresh.exec("BEGIN");
+        }
+        fresh.merge(&a.changes());
+        if in_transaction {
+            fresh.exec("COMMIT");
+        }
+        assert_eq!(fresh.digest(), a.digest());
+        fresh.exec("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, v); CRR t");
+        assert_converged(&[&a, &fresh]);
+    }
+}

@@ -233,6 +233,11 @@ fn what_can_not_be_decided_alike_everywhere_is_refused() {
         assert!(error.contains(table) && error.contains(reason), "{error}");
     }
     let error = a.error(
+        "CREATE TABLE typed (id INTEGER PRIMARY KEY NOT NULL, v UNIQUE, n INT NOT NULL DEFAULT 0);
+         SELECT crsql_as_crr('typed', '{\"unique\":\"winner\",\"columns\":{\"n\":\"counter\"}}')",
+    );
+    assert!(error.contains("registers"), "{error}");
+    let error = a.error(
         "CREATE TABLE plain (id INTEGER PRIMARY KEY NOT NULL, v UNIQUE); SELECT crsql_as_crr('plain')",
     );
     assert!(error.contains("unique") && error.contains("winner"), "{error}");

@@ -162,6 +162,10 @@ fn name(event: Event) -> Option<(&'static str, u64, String)> {
         Event::Presence(_) | Event::Left { .. } => ("presence", 0, String::new()),
         Event::Warning { link, fault } => ("warning", link, fault.detail),
         Event::Goaway { link, .. } => ("goaway", link, String::new()),
-        Event::Gained { remote: false, .. } | Event::Compared { .. } => return None,
+        // The browser takes no snapshots: it is never offered one.
+        Event::Gained { remote: false, .. }
+        | Event::Compared { .. }
+        | Event::Snapshot { .. }
+        | Event::Adopted { .. } => return None,
     })
 }

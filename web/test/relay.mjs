@@ -1,9 +1,11 @@
 // A relay of this repository for tests and the example: built if it is not there, on a free port, gone with the test.
 
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
+import { createInterface } from "node:readline";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -18,6 +20,51 @@ export function binary({ release = false } = {}) {
   if (status !== 0) throw new Error("the relay can't be built: cargo build -p crsql-server");
   const target = process.env.CARGO_TARGET_DIR ?? join(REPOSITORY, "target");
   return join(target, release ? "release" : "debug", "crsql-server");
+}
+
+/** The program that runs SQL on a file with the native extension, built by cargo beside the relay. */
+function nativeSite() {
+  const path = process.env.CRSQL_SITE ?? join(binary(), "../site");
+  if (existsSync(path)) return path;
+  const { status } = spawnSync("cargo", ["build", "-q", "-p", "crsql-tests", "--bin", "site"], { cwd: REPOSITORY, stdio: "inherit" });
+  if (status !== 0 || !existsSync(path)) throw new Error(`there is no ${path}: cargo build -p crsql-tests --bin site`);
+  return path;
+}
+
+/**
+ * A database file of a native program, and a sidecar that keeps it in sync with a room: `sql` runs a line of SQL in
+ * the program, `stop` kills the sidecar, `start` brings it back.
+ */
+export async function native(url, room) {
+  const directory = await mkdtemp(join(tmpdir(), "crsql-native-"));
+  const file = join(directory, "native.db");
+  const program = spawn(nativeSite(), [file], { stdio: ["pipe", "pipe", "inherit"] });
+  const answers = createInterface({ input: program.stdout })[Symbol.asyncIterator]();
+  let sidecar;
+  const self = {
+    async sql(line) {
+      program.stdin.write(`${line.replaceAll("\n", " ")}\n`);
+      const { value = "error the program ended" } = await answers.next();
+      if (value !== "ok" && !value.startsWith("ok ")) throw new Error(`${line}: ${value}`);
+      return value.slice(3);
+    },
+    start() {
+      sidecar = spawn(binary(), ["sync", file, `${url}/${room}`, "--quiet"], { stdio: ["ignore", "inherit", "inherit"] });
+    },
+    async stop() {
+      if (!sidecar || sidecar.exitCode !== null || sidecar.signalCode !== null) return;
+      const ended = once(sidecar, "exit");
+      sidecar.kill("SIGKILL");
+      await ended;
+    },
+    async close() {
+      await self.stop();
+      program.stdin.end();
+      await once(program, "exit");
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+  return self;
 }
 
 /** A port that is free now. */

@@ -14,10 +14,11 @@
 
 use crate::ids::SiteId;
 use crate::limits::COLLECTED_CAUSAL_LENGTH_MAX;
+use crate::msgpack;
 use crate::version_vector::VersionVector;
 
 /// What was collected, here or by a replica that told of it. It only grows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Collected {
     /// The greatest causal length of a collected tombstone, even: rows that are unknown here start above it.
     pub floor: u64,
@@ -61,7 +62,8 @@ impl Collected {
 
     /// Reads what [`encode`](Self::encode) wrote; `None` if it is anything else.
     pub fn decode(bytes: &[u8]) -> Option<Collected> {
-        rmp_serde::from_slice::<Collected>(bytes).ok().filter(Collected::is_sound)
+        let (floor, deletes) = msgpack::from_slice(bytes).ok()?;
+        Some(Collected { floor, deletes }).filter(Collected::is_sound)
     }
 
     /// True when the floor leaves room above it.

@@ -11,6 +11,7 @@
 //! - [`column`]: types of columns, which merge by rules of their own.
 //! - [`digest`]: a sum of hashes that is equal exactly when two replicas hold the same facts.
 //! - [`changeset`]: the row-grouped encoding of many changes.
+//! - [`msgpack`]: how formats are read.
 //! - [`replica`]: an in-memory replica, the executable description of all of the above.
 
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod ids;
 pub mod key;
 pub mod limits;
 pub mod merge;
+pub mod msgpack;
 pub mod pack;
 pub mod replica;
 pub mod value;

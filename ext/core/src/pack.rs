@@ -132,7 +132,7 @@ pub fn unpack_into<'a>(bytes: &'a [u8], values: &mut Vec<ValueRef<'a>>) -> Resul
     values.clear();
     let (&count, mut rest) = bytes.split_first().ok_or(PackError::Empty)?;
     for index in 0..count as usize {
-        let (value, tail) = unpack_value(rest).map_err(|defect| defect.at(index))?;
+        let (value, tail) = split_value(rest).map_err(|defect| defect.at(index))?;
         values.push(value);
         rest = tail;
     }
@@ -156,7 +156,12 @@ impl Defect {
     }
 }
 
-fn unpack_value(bytes: &[u8]) -> Result<(ValueRef<'_>, &[u8]), Defect> {
+/// The value at the beginning of `bytes`, as [`pack_value`] wrote it, and what follows.
+pub fn unpack_value(bytes: &[u8]) -> Result<(ValueRef<'_>, &[u8]), PackError> {
+    split_value(bytes).map_err(|defect| defect.at(0))
+}
+
+fn split_value(bytes: &[u8]) -> Result<(ValueRef<'_>, &[u8]), Defect> {
     let (&tag, rest) = bytes.split_first().ok_or(Defect::Truncated)?;
     let n = (tag >> 3) as usize;
     match (tag & 7, n) {

@@ -42,7 +42,7 @@ mod transaction;
 pub use local::WriteError;
 pub use read::{Delta, StampedChange};
 pub use remote::{Applied, Outcome, Refused};
-pub use row::{Cell, Existence, Row};
+pub use row::{Cell, CellName, Existence, Row};
 pub use schema::{Column, SchemaError, TableSchema};
 pub use transaction::{Committed, Savepoint, Transaction};
 

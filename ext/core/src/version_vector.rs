@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Serialize, Serializer};
 
 use crate::ids::SiteId;
 use crate::limits::SITE_VERSION_MAX;
+use crate::msgpack::{self, Malformed, Read, Reader};
 
 mod range_set;
 
@@ -55,7 +56,7 @@ impl Default for Limits {
 pub enum DecodeError {
     /// Not the MessagePack it should be.
     #[error("malformed version vector")]
-    Malformed(#[source] rmp_serde::decode::Error),
+    Malformed(#[source] Malformed),
     /// Written by something newer.
     #[error("version vector of the unknown format {0}: this side reads format 1")]
     UnknownFormat(u8),
@@ -75,9 +76,6 @@ pub enum DecodeError {
         /// How many are allowed.
         limit: usize,
     },
-    /// Bytes after the end.
-    #[error("{0} bytes follow the version vector")]
-    TrailingBytes(usize),
 }
 
 impl VersionVector {
@@ -173,20 +171,13 @@ impl VersionVector {
     /// Reads what [`encode`](Self::encode) wrote. Memory is bounded by the input, which must hold ascending
     /// sites and ascending, disjoint, not touching ranges between 1 and [`SITE_VERSION_MAX`].
     pub fn decode(bytes: &[u8], limits: &Limits) -> Result<VersionVector, DecodeError> {
-        let mut rest = bytes;
         // The format comes first, so that a later one is reported as such and not as malformed.
         if let [0x92, format @ 0..=0x7f, ..] = bytes
             && *format != FORMAT
         {
             return Err(DecodeError::UnknownFormat(*format));
         }
-        let (_, vector): (u8, VersionVector) = {
-            let mut reader = rmp_serde::Deserializer::new(&mut rest);
-            Deserialize::deserialize(&mut reader).map_err(DecodeError::Malformed)?
-        };
-        if !rest.is_empty() {
-            return Err(DecodeError::TrailingBytes(rest.len()));
-        }
+        let (_, vector): (u8, VersionVector) = msgpack::from_slice(bytes).map_err(DecodeError::Malformed)?;
         let (sites, ranges) = (vector.sites.len(), vector.ranges().count());
         if sites > limits.sites_max {
             return Err(DecodeError::TooManySites { found: sites, limit: limits.sites_max });
@@ -205,14 +196,15 @@ impl Serialize for VersionVector {
     }
 }
 
-impl<'de> Deserialize<'de> for VersionVector {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<VersionVector, D::Error> {
+impl Read for VersionVector {
+    fn read(input: &mut Reader<'_, '_>) -> Result<VersionVector, Malformed> {
         let mut vector = VersionVector::default();
-        for (site, flat) in Vec::<(SiteId, Vec<u64>)>::deserialize(deserializer)? {
+        for (site, flat) in Vec::<(SiteId, Vec<u64>)>::read(input)? {
             if vector.sites.last_key_value().is_some_and(|(last, _)| *last >= site) {
-                return Err(de::Error::custom("the sites of a version vector must ascend"));
+                return Err(Malformed("the sites of a version vector must ascend".into()));
             }
-            vector.sites.insert(site, ascending_ranges(&flat).map_err(de::Error::custom)?);
+            let ranges = ascending_ranges(&flat).map_err(|reason| Malformed(reason.into()))?;
+            vector.sites.insert(site, ranges);
         }
         Ok(vector)
     }

@@ -2,6 +2,7 @@
 
 use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
+use crate::catalog::Table;
 use crate::options::Options;
 use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
@@ -29,7 +30,13 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         }
         if let Some(table) = known {
             options.store(state.db, table.id)?;
-            return super::renew_triggers(state, table.id);
+            // A column that came by a plain ALTER may be among those that are declared.
+            write_columns(state, &table)?;
+            crate::typed::declare(state, table.id, &info, &options.columns)?;
+            super::renew_triggers(state, table.id)?;
+            refuse_types(&*state.table(table.id)?, &options)?;
+            enlist(state)?;
+            return crate::park::retry(state);
         }
         forget_namesakes(state, &info.name)?;
         let rowid = state.db.last_insert_rowid();
@@ -40,14 +47,33 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         let id = state.db.last_insert_rowid() as u32;
         state.db.set_last_insert_rowid(rowid);
         options.store(state.db, id)?;
-        let table = Rc::new(crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name))?);
+        let described = || crate::catalog::describe(state.db, id, &info.name)?.ok_or_else(|| gone(name));
+        let mut table = described()?;
         write_columns(state, &table)?;
+        if !options.columns.is_empty() {
+            crate::typed::declare(state, id, &info, &options.columns)?;
+            table = described()?;
+        }
+        let table = Rc::new(table);
+        refuse_types(&table, &options)?;
         install_triggers(state, &table)?;
         state.check_schema()?;
         enlist(state)?;
         reconcile::insert_all(state, &table)?;
         crate::park::retry(state)
     })
+}
+
+/// A hidden row is kept as the values of its registers.
+fn refuse_types(table: &Table, options: &Options) -> Result<()> {
+    match table.columns.get(table.registers).filter(|_| options.unique.is_some()) {
+        None => Ok(()),
+        Some(_) => Err(Error::refused(format_args!(
+            "table {:?}: the option \"unique\" is for tables whose columns are all registers, and this one has a column of \
+             another type; keep that in a table of its own",
+            table.name
+        ))),
+    }
 }
 
 fn gone(name: &str) -> Error {
@@ -81,6 +107,7 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
     for sql in [
         "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
         "DELETE FROM main.__crsql_column WHERE table_id = ?1",
+        "DELETE FROM main.__crsql_typed WHERE table_id = ?1",
         "DELETE FROM main.__crsql_segment WHERE table_id = ?1",
     ] {
         state.db.prepare(sql)?.execute(&id)?;

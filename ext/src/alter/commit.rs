@@ -57,6 +57,14 @@ fn alter(state: &State, name: &str) -> Result<()> {
     };
     let table = fresh(state)?;
     write_columns(state, &table)?;
+    // What columns held that were dropped.
+    state
+        .db
+        .prepare(
+            "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND slot NOT IN
+               (SELECT slot FROM main.__crsql_column WHERE table_id = ?1 AND name <> '')",
+        )?
+        .execute(&[ValueRef::Integer(i64::from(known.id))])?;
     install_triggers(state, &table)?;
     state.check_schema()?;
     let table = fresh(state)?;
@@ -64,8 +72,11 @@ fn alter(state: &State, name: &str) -> Result<()> {
     if known.is_rebuilt {
         reconcile::rebuilt(state, &table, &keys)?;
     }
-    let added: Vec<u32> =
-        table.columns.iter().map(|c| c.id).filter(|id| known.columns.iter().all(|(k, _)| k != id)).collect();
+    let added: Vec<u32> = table.columns[..table.registers]
+        .iter()
+        .map(|c| c.id)
+        .filter(|id| known.columns.iter().all(|(k, _)| k != id))
+        .collect();
     reconcile::new_columns(state, &table, &added)?;
     state.db.exec(&format!("DROP TABLE IF EXISTS main.{}", Ident(&keys)))?;
     crate::park::retry(state)

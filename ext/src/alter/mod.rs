@@ -51,7 +51,7 @@ pub fn write_columns(state: &State, table: &Table) -> Result<()> {
         "INSERT INTO main.__crsql_column (table_id, id, name) VALUES (?1, ?2, ?3)
              ON CONFLICT (table_id, id) DO UPDATE SET name = excluded.name",
     )?;
-    for column in &table.columns {
+    for column in &table.columns[..table.registers] {
         insert.execute(&[
             id,
             ValueRef::Integer(i64::from(column.id)),
@@ -77,13 +77,7 @@ pub fn renew_triggers(state: &State, table: u32) -> Result<()> {
 
 /// Replaces whatever capture triggers the table has by the ordinary ones.
 pub fn install_triggers(state: &State, table: &Table) -> Result<()> {
-    let position = |name: &str| table.info.column(name);
-    let columns = table
-        .columns
-        .iter()
-        .filter_map(|column| position(&column.name).map(|at| (i64::from(column.id), at)))
-        .collect();
-    let ids = CaptureIds { table: i64::from(table.id), columns };
+    let ids = CaptureIds::of(table, |_| true);
     replace_triggers(state, table, capture_triggers(&table.info, &ids).into_iter().map(|t| t.create))
 }
 

@@ -6,6 +6,7 @@ use crate::schema::Ident;
 use crate::sqlite::{Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Key, Kind, Layer, scan};
+use crate::typed::drop_row;
 use crsql_core::key::canonical_key;
 use std::collections::{BTreeMap, HashMap};
 
@@ -36,6 +37,7 @@ fn insert(state: &State, table: &Table, rowid: i64, key: &[ValueRef<'_>]) -> Res
     if table.shape != Shape::Integer {
         return insert_keyed(state, table, rowid, key);
     }
+    drop_row(state, table, &[ValueRef::Integer(rowid)])?;
     {
         let mut ops = state.ops.borrow_mut();
         let set = ops.intern(&table.all);
@@ -48,6 +50,7 @@ fn delete(state: &State, table: &Table, rowid: i64, key: &[ValueRef<'_>]) -> Res
     if table.shape != Shape::Integer {
         return delete_keyed(state, table, rowid, key);
     }
+    drop_row(state, table, &[ValueRef::Integer(rowid)])?;
     state.ops.borrow_mut().push_row(table.id, Kind::Delete, rowid, 0);
     state.spill_if_heavy()
 }

@@ -21,7 +21,7 @@ impl Module for Ahead {
     }
 
     fn best_index(&self, _: &mut IndexInfo<'_>) -> Result<bool> {
-        self.0.look_ahead();
+        self.0.look_ahead()?;
         Ok(true)
     }
 

@@ -34,7 +34,11 @@ pub fn exists(state: &State, table: &Table, place: &[ValueRef<'_>]) -> Result<bo
 
 fn read_row(state: &State, table: &Table, place: &[ValueRef<'_>]) -> Result<Vec<(String, Value)>> {
     // Not cached: between begin and commit of an alter the columns may change at any time.
-    let list = table.columns.iter().map(|c| Ident(&c.name).to_string()).collect::<Vec<_>>().join(", ");
+    let list = table.columns[..table.registers]
+        .iter()
+        .map(|c| Ident(&c.name).to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     if list.is_empty() {
         return Ok(Vec::new());
     }
@@ -44,7 +48,7 @@ fn read_row(state: &State, table: &Table, place: &[ValueRef<'_>]) -> Result<Vec<
         table.place_condition()
     ))?;
     let row = select.query_row(place, |row| {
-        let values = table.columns.iter().enumerate();
+        let values = table.columns[..table.registers].iter().enumerate();
         Ok(values.map(|(at, c)| (c.name.clone(), row.column_value(at).to_owned_value())).collect())
     })?;
     Ok(row.unwrap_or_default())
@@ -79,13 +83,18 @@ pub fn after(state: &State, call: &Call<'_>) -> Result<()> {
                 .find(|(n, _)| n == name)
                 .is_none_or(|(_, old)| !old.as_ref().same(&value.as_ref()))
     };
-    let changed: Columns = table
-        .columns
-        .iter()
-        .zip(&row)
-        .filter(|(_, (name, value))| is_changed(name, value))
-        .map(|(column, _)| column.id)
-        .collect();
+    let mut changed = Columns::new();
+    for (column, (name, value)) in table.columns[..table.registers].iter().zip(&row) {
+        match table.typed(column.id) {
+            _ if !is_changed(name, value) => {}
+            None => changed.insert(column.id),
+            Some(typed) => {
+                let shown = before.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref());
+                let shown = shown.unwrap_or(ValueRef::Null);
+                crate::typed::record(state, &table, &new, typed, value.as_ref(), shown)?;
+            }
+        }
+    }
     if changed.is_empty() { Ok(()) } else { record_update(state, &table, &new, &changed) }
 }
 

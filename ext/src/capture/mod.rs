@@ -11,7 +11,9 @@ mod row;
 mod table;
 
 pub use alter::Before;
-pub use row::{Candidates, Quick, delete_keyed, insert_keyed, record_changed};
+pub use row::{
+    Candidates, Quick, delete_keyed, insert_keyed, key_width, place_and_key, record_changed, table_of,
+};
 
 use crate::sqlite::{
     Call, Db, Error, Flags, Result, ValueRef, catch_panic, register_aggregate, register_function,
@@ -23,11 +25,13 @@ use std::rc::Rc;
 
 type Capture = fn(&State, &Call<'_>) -> Result<()>;
 
-const FUNCTIONS: [(&CStr, Capture); 4] = [
+const FUNCTIONS: [(&CStr, Capture); 6] = [
     (c"crsql_capture_key", row::key_update),
     (c"crsql_capture_candidate", row::candidate),
     (c"crsql_capture_before", alter::before),
     (c"crsql_capture_after", alter::after),
+    (c"crsql_capture_typed", crate::typed::capture),
+    (c"crsql_capture_typed_insert", crate::typed::capture_insert),
 ];
 
 /// Registers the functions and the virtual tables.

@@ -7,6 +7,7 @@ use crate::merge::find_rowid;
 use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
+use crate::typed::drop_row;
 use crsql_core::key::{Collation, canonical_key};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -85,6 +86,7 @@ impl Quick {
             || !state.is_capturing()
             || !table.untriggered.is_empty()
             || !table.info.user_triggers.is_empty()
+            || !table.typed.is_empty()
             || !state.candidates.borrow().0.is_empty()
         {
             return;
@@ -110,7 +112,8 @@ impl Quick {
     }
 }
 
-fn table_of(state: &State, args: &Args<'_>) -> Result<Rc<Table>> {
+/// The table that a trigger's call is of.
+pub fn table_of(state: &State, args: &Args<'_>) -> Result<Rc<Table>> {
     state.check_suspect_schema()?;
     match args.integer(0) {
         Some(id) => state.table(id as u32),
@@ -164,6 +167,7 @@ fn insert_slowly(state: &State, args: &Args<'_>) -> Result<()> {
 pub fn record_insert(state: &State, table: &Table, key: &Args<'_>) -> Result<()> {
     if let Shape::Integer = table.shape {
         let Some(rowid) = key.integer(0) else { return Err(not_ours()) };
+        drop_row(state, table, &[ValueRef::Integer(rowid)])?;
         return state.record(table.id, Kind::Insert, rowid, &table.all);
     }
     let (rowid, values) = place_and_key(table, key)?;
@@ -173,6 +177,7 @@ pub fn record_insert(state: &State, table: &Table, key: &Args<'_>) -> Result<()>
 /// Records the insert of a row whose key is not its rowid.
 pub fn insert_keyed(state: &State, table: &Table, rowid: i64, values: &[ValueRef<'_>]) -> Result<()> {
     let by_pk = table.shape == Shape::Packed;
+    drop_row(state, table, values)?;
     if !by_pk && is_plain(table, values) && !state.may_have_tombstones(table.id)? {
         return state.record(table.id, Kind::Insert, rowid, &table.all);
     } else {
@@ -277,6 +282,7 @@ fn row_with_key(state: &State, table: &Table, key: &Args<'_>) -> Result<Option<i
 pub fn record_delete(state: &State, table: &Table, key: &Args<'_>) -> Result<()> {
     if let Shape::Integer = table.shape {
         let Some(rowid) = key.integer(0) else { return Err(not_ours()) };
+        drop_row(state, table, &[ValueRef::Integer(rowid)])?;
         return state.record(table.id, Kind::Delete, rowid, &table.all);
     }
     let (rowid, values) = place_and_key(table, key)?;
@@ -285,6 +291,7 @@ pub fn record_delete(state: &State, table: &Table, key: &Args<'_>) -> Result<()>
 
 /// Records the delete of a row whose key is not its rowid.
 pub fn delete_keyed(state: &State, table: &Table, rowid: i64, values: &[ValueRef<'_>]) -> Result<()> {
+    drop_row(state, table, values)?;
     let key = canonical_key(values, &table.key_columns).map_err(|e| key_error(table, &e))?;
     let by_pk = table.shape == Shape::Packed;
     if !by_pk {
@@ -456,6 +463,7 @@ fn settle_candidates(state: &State, table: &Table, written: &Args<'_>, is_new: b
         }
         match (table.shape, key[0]) {
             (Shape::Integer, ValueRef::Integer(rowid)) => {
+                drop_row(state, table, &key)?;
                 state.ops.borrow_mut().push_row(table.id, Kind::Delete, rowid, 0);
             }
             (Shape::Rowid(_), ValueRef::Integer(rowid)) => delete_keyed(state, table, rowid, &key[1..])?,

@@ -6,7 +6,8 @@ use crate::merge::{self, Author, HeldRow, Incoming, Outcome};
 use crate::park::{self, Kind, Loose, SENTINEL};
 use crate::sqlite::{Args, Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::{Columns, Group, ROW, RowClock};
+use crate::store::{Columns, Group, ROW, RowClock, is_part};
+use crate::typed::TypedCell;
 use crsql_core::collect::Admission;
 use crsql_core::ids::SiteId;
 use crsql_core::limits;
@@ -122,13 +123,13 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
         false => match known_column(state, &table, park::column_of(cid))? {
             Some(id) => id,
             None => {
-                let reason = format!("table {name:?} has no replicated column {cid:?} here");
+                let reason = park::unknown_column(&table, cid);
                 if key.len() == table.key_columns.len() {
                     // The row's incarnation begins all the same, after what came before in this statement.
                     flush(state)?;
                     let clock = RowClock { cl: clocks.cl, groups: SmallVec::new() };
                     let _mute = state.mute();
-                    merge::hold(state, &table, pk, &Incoming { key: &key, clock, values: &[] })?;
+                    merge::hold(state, &table, pk, &Incoming { key: &key, clock, values: &[], cells: &[] })?;
                 }
                 park::put(state, &loose(), Kind::Schema, &reason)?;
                 return Ok(state.db.last_insert_rowid());
@@ -152,9 +153,12 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
     };
     let clock = RowClock { cl: clocks.cl, groups: SmallVec::from_iter([group]) };
     let value = [(slot, values.get(plan::VAL))];
-    let incoming = Incoming { key: &key, clock, values: if is_row { &[] } else { &value } };
+    if !table.typed.is_empty() {
+        return insert_typed(state, &table, pk, &key, clock, (!is_row).then_some(value[0]));
+    }
+    let incoming = Incoming { key: &key, clock, values: if is_row { &[] } else { &value }, cells: &[] };
     if is_collected(state, &table, pk, &incoming, &site)? {
-        return Ok(rowid(&table, pk, slot));
+        return Ok(rowid(&table, pk, slot, 0));
     }
     let _mute = state.mute();
     let is_new = merge::hold_next(state, &table, pk, &incoming)?;
@@ -170,9 +174,48 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
     if is_new {
         state.rows_impacted.set(state.rows_impacted.get() + 1);
         state.spill_if_heavy()?;
-        return Ok(rowid(&table, pk, slot));
+        return Ok(rowid(&table, pk, slot, 0));
     }
     Ok(state.db.last_insert_rowid())
+}
+
+/// Merges one change of a table that has typed columns. These come one by one: what they show is read from the row, so
+/// it is written each time.
+fn insert_typed(
+    state: &State,
+    table: &Rc<Table>,
+    pk: &[u8],
+    key: &[ValueRef<'_>],
+    clock: RowClock,
+    value: Option<(u32, ValueRef<'_>)>,
+) -> Result<i64> {
+    flush(state)?;
+    let group = &clock.groups[0];
+    let slot = value.map_or(ROW, |(slot, _)| slot);
+    let rowid = rowid(table, pk, slot, group.site);
+    let typed = table.typed(slot).filter(|typed| typed.slot == slot);
+    let cell = typed.zip(value).map(|(typed, (slot, value))| TypedCell {
+        slot,
+        site: group.site,
+        kind: typed.kind,
+        value,
+    });
+    let value = value.filter(|_| cell.is_none());
+    let incoming = Incoming { key, clock, values: value.as_slice(), cells: cell.as_slice() };
+    let is_new = {
+        let _mute = state.mute();
+        let is_new = merge::hold(state, table, pk, &incoming)?;
+        if state.may_have_parked()? {
+            park::retry_row(state, table, pk)?;
+        }
+        is_new
+    };
+    if !is_new {
+        return Ok(state.db.last_insert_rowid());
+    }
+    state.rows_impacted.set(state.rows_impacted.get() + 1);
+    state.spill_if_heavy()?;
+    Ok(rowid)
 }
 
 fn known_table(state: &State, name: &str) -> Result<Option<Rc<Table>>> {
@@ -185,15 +228,21 @@ fn known_table(state: &State, name: &str) -> Result<Option<Rc<Table>>> {
 }
 
 fn known_column(state: &State, table: &Table, name: &str) -> Result<Option<u32>> {
-    if let Some(column) = table.column_named(name) {
+    if let Some(column) = table.column_of_cell(name) {
         return Ok(Some(column.id));
     }
     state.check_schema()?;
-    Ok(state.table(table.id)?.column_named(name).map(|column| column.id))
+    Ok(state.table(table.id)?.column_of_cell(name).map(|column| column.id))
 }
 
-fn rowid(table: &Table, pk: &[u8], slot: u32) -> i64 {
-    Mixer::default().bytes(pk).number(u64::from(table.id)).number(u64::from(slot)).rowid()
+fn rowid(table: &Table, pk: &[u8], slot: u32, site: u32) -> i64 {
+    Mixer::default().bytes(pk).number(u64::from(table.id)).number(cell_number(slot, site)).rowid()
+}
+
+/// Tells the cells of a row apart.
+#[inline]
+pub fn cell_number(slot: u32, site: u32) -> u64 {
+    u64::from(slot) | if is_part(slot) { u64::from(site) << 32 } else { 0 }
 }
 
 /// Makes rowids of what names a change. They are compared within one database only, and nobody gains by making two
@@ -314,7 +363,7 @@ fn continue_row(state: &State, values: &Args<'_>) -> Option<i64> {
         return None;
     }
     *next_column = at + 1;
-    Some(rowid(table, pk, slot))
+    Some(rowid(table, pk, slot, 0))
 }
 
 /// The clocks of a change, and where its table's list has its column, if it is a cell of this live row by this author
@@ -356,8 +405,8 @@ fn cell_of(
     }
     // Mostly the column after the last one.
     let at = match table.columns.get(next_column) {
-        Some(next) if next.name.as_bytes() == cid => next_column,
-        _ => table.columns.iter().position(|column| column.name.as_bytes() == cid)?,
+        Some(next) if next.cell.as_bytes() == cid => next_column,
+        _ => table.columns.iter().position(|column| column.cell.as_bytes() == cid)?,
     };
     Some((clocks, at))
 }
@@ -379,6 +428,7 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
     };
     let table = author.table.clone();
     let is_simple = table.shape != Shape::Packed
+        && table.typed.is_empty()
         && table.info.user_triggers.is_empty()
         && table.clashes.is_empty()
         && state.tie_break()? == TieBreak::Site
@@ -398,11 +448,11 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
         seq: clocks.seq,
         db_version: 0,
     };
-    let rowid = rowid(&table, &known.pk, slot);
+    let rowid = rowid(&table, &known.pk, slot, 0);
     let clock = RowClock { cl: clocks.cl, groups: SmallVec::from_iter([group]) };
     let value = [(slot, values.get(plan::VAL))];
     let _mute = state.mute();
-    match known.merge(state, &table, &Incoming { key: &[], clock, values: &value })? {
+    match known.merge(state, &table, &Incoming { key: &[], clock, values: &value, cells: &[] })? {
         Outcome::Applied(_) => {
             state.rows_impacted.set(state.rows_impacted.get() + 1);
             state.spill_if_heavy()?;
@@ -470,7 +520,7 @@ pub fn flush(state: &State) -> Result<()> {
         let key = unpack(pk).map_err(Error::refused)?;
         let clock = row.take_clock();
         let values = row.values();
-        let incoming = Incoming { key: &key, clock, values: &values };
+        let incoming = Incoming { key: &key, clock, values: &values, cells: &[] };
         let _mute = state.mute();
         let is_new = merge::hold(state, table, pk, &incoming)?;
         if state.may_have_parked()? {

@@ -2,12 +2,15 @@
 
 use super::order::{Changes, Order, Span};
 use super::plan::Plan;
-use super::reader::{RowReader, is_stored_canonically};
+use super::reader::{RowReader, is_stored_canonically, key_of_deleted};
 use crate::park::{self, Loose};
 use crate::pool::Pooled;
 use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
-use crate::store::ROW;
+use crate::store::{Key, ROW};
+use crate::typed::FactsReader;
+use crsql_core::value::Value;
+use std::cell::RefCell;
 
 /// A scan.
 pub struct Stream {
@@ -19,6 +22,7 @@ pub struct Stream {
     /// The packed key last made, and of what: table, rowid, moves of the reader.
     key: Vec<u8>,
     key_of: Option<(u32, i64, u64)>,
+    facts: RefCell<FactsReader>,
     needs_row: bool,
     order: Order,
     parked: Option<Pooled>,
@@ -56,6 +60,7 @@ impl Stream {
             column: None,
             key: Vec::new(),
             key_of: None,
+            facts: RefCell::default(),
             needs_row: plan.needs_row,
             order,
             parked: Some(parked),
@@ -188,6 +193,22 @@ impl Stream {
         self.column
     }
 
+    /// The value of the change at hand, one from the clocks of a table that has typed columns; `position` is where the
+    /// table's list has its column.
+    pub fn value(&self, state: &State, position: usize) -> Result<Value> {
+        let (Some(span), Some(reader)) = (self.changes.current(), self.readers.get(self.reader)) else {
+            return Ok(Value::Null);
+        };
+        if span.cl() % 2 == 0 {
+            return Ok(Value::Null);
+        }
+        let place = match (span.rowid(), span.packed()) {
+            (Some(rowid), _) => Key::Int(rowid),
+            (None, packed) => Key::Bytes(packed.unwrap_or_default().into()),
+        };
+        reader.cell(state, &mut self.facts.borrow_mut(), &place, position, span.group().site)
+    }
+
     /// The packed key of the change at hand, one from the clocks, as stored.
     pub fn key(&mut self) -> Result<&[u8]> {
         let (Some(span), Some(reader)) = (self.changes.current(), self.readers.get(self.reader)) else {
@@ -206,9 +227,8 @@ impl Stream {
                 let mut packer = crsql_core::pack::Packer::new(out);
                 packer.push(ValueRef::Integer(rowid)).map_err(crate::sqlite::Error::refused)?;
             }
-            (_, Some(packed)) if span.cl() % 2 == 0 || is_stored_canonically(table) => {
-                out.extend_from_slice(packed);
-            }
+            (_, Some(packed)) if is_stored_canonically(table) => out.extend_from_slice(packed),
+            (_, Some(packed)) if span.cl() % 2 == 0 => *out = key_of_deleted(table, packed)?,
             _ => reader.key(out)?,
         }
         self.key_of = key_of;

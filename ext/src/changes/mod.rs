@@ -8,7 +8,7 @@ mod reader;
 mod table;
 
 pub use insert::{Bracket, close_for_commit, flush};
-pub use reader::RowReader;
+pub use reader::{RowReader, key_of_deleted};
 
 use crate::sqlite::{Db, Result, register_module};
 use crate::state::State;

@@ -3,10 +3,13 @@
 use crate::catalog::{Shape, Table};
 use crate::pool::Pooled;
 use crate::schema::Ident;
-use crate::sqlite::{Result, Statement, ValueRef};
+use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
-use crsql_core::key::Collation;
-use crsql_core::pack::{Packer, unpack_into};
+use crate::store::Key;
+use crate::typed::FactsReader;
+use crsql_core::key::{Collation, canonical_packed_key, stored_key};
+use crsql_core::pack::{Packer, unpack, unpack_into};
+use crsql_core::value::Value;
 use std::rc::Rc;
 
 /// A cursor over one base table.
@@ -38,23 +41,23 @@ impl RowReader {
         };
         // A rowid beside all columns of a table as wide as SQLite allows is one column too many for a result; the
         // INTEGER PRIMARY KEY stands for it.
-        let is_widest =
-            table.shape != Shape::Integer && table.key_columns.len() + table.columns.len() >= 1999;
+        let is_widest = table.shape != Shape::Integer && table.key_columns.len() + table.registers >= 1999;
         let place = place.filter(|_| !is_widest);
         if table.shape != Shape::Integer {
             list.extend(place.clone());
         }
         let key_at = list.len();
         list.push(table.key_list());
-        list.extend(table.columns.iter().map(|column| Ident(&column.name).to_string()));
+        let registers = &table.columns[..table.registers];
+        list.extend(registers.iter().map(|column| Ident(&column.name).to_string()));
         let condition = match &place {
             Some(place) => format!("{place} >= ?1 ORDER BY {place}"),
             None => table.place_condition(),
         };
         let sql = format!("SELECT {} FROM {} WHERE {condition}", list.join(", "), table.sql_name());
         // Ids are small numbers; one that is not, in a table somebody wrote to, is searched for.
-        let mut positions =
-            vec![0; table.columns.iter().map(|c| c.id as usize + 1).max().unwrap_or(0).min(1 << 16)];
+        let ids = table.columns.iter().map(|column| column.id as usize).filter(|id| *id < 1 << 16);
+        let mut positions = vec![0; ids.map(|id| id + 1).max().unwrap_or(0)];
         for (index, column) in table.columns.iter().enumerate() {
             if let Some(position) = positions.get_mut(column.id as usize) {
                 *position = index as u32 + 1;
@@ -156,7 +159,33 @@ impl RowReader {
     /// Where the statement has the column at `index` of the table's list.
     #[inline]
     pub fn column_at(&self, index: usize) -> usize {
-        self.key_at + self.table.key_columns.len() + index
+        self.key_at + self.table.key_columns.len() + self.table.base_column(index)
+    }
+
+    /// The value of the cell of the column at `index` by the site with this ordinal, on the row with this place.
+    pub fn cell(
+        &self,
+        state: &State,
+        facts: &mut FactsReader,
+        place: &Key,
+        index: usize,
+        site: u32,
+    ) -> Result<Value> {
+        let id = self.table.columns[index].id;
+        let Some(typed) = self.table.typed(id) else { return Ok(self.value(index).to_owned_value()) };
+        let key = match (self.table.shape, place) {
+            (Shape::Rowid(_), Key::Int(_)) => {
+                let mut stored = Vec::new();
+                self.key(&mut stored)?;
+                let key = canonical_packed_key(&stored, &self.table.key_columns);
+                &Key::Bytes(key.map_err(Error::refused)?.bytes.into())
+            }
+            _ => place,
+        };
+        match facts.value(state, &self.table, typed, key, (id, site))? {
+            Some(value) => Ok(value.clone()),
+            None => Ok(self.value(index).to_owned_value()),
+        }
     }
 
     /// The statement, on the row.
@@ -176,4 +205,13 @@ pub fn is_stored_canonically(table: &Table) -> bool {
     table.key_columns.iter().all(|column| {
         column.collation == Collation::Binary && matches!(column.affinity, Affinity::Text | Affinity::Integer)
     })
+}
+
+/// How a deleted row's key is told: it has no spelling of its own, so as its table would store the canonical one.
+pub fn key_of_deleted(table: &Table, canonical: &[u8]) -> Result<Vec<u8>> {
+    if is_stored_canonically(table) {
+        return Ok(canonical.to_vec());
+    }
+    let values = unpack(canonical).map_err(crate::sqlite::Error::refused)?;
+    stored_key(&values, &table.key_columns).map_err(crate::sqlite::Error::refused)
 }

@@ -107,7 +107,7 @@ impl Module for ChangesTable {
             plan::PK => output.set_blob(stream.key()?),
             plan::CID => match (stream.reader(), stream.column()) {
                 (Some(reader), Some(position)) if span.slot() != ROW => {
-                    output.set_text(&crate::park::cid_of(&reader.table().columns[position].name));
+                    output.set_text(&crate::park::cid_of(&reader.table().columns[position].cell));
                 }
                 _ => output.set_text(crate::park::SENTINEL),
             },
@@ -115,7 +115,10 @@ impl Module for ChangesTable {
                 if let (Some(reader), Some(position), true) =
                     (stream.reader(), stream.column(), span.slot() != ROW)
                 {
-                    output.set_column(reader.statement(), reader.column_at(position));
+                    match reader.table().typed.is_empty() {
+                        true => output.set_column(reader.statement(), reader.column_at(position)),
+                        false => output.set_value(stream.value(&self.0, position)?.as_ref()),
+                    }
                 }
             }
             plan::COL_VERSION if span.slot() == ROW => output.set_i64(span.cl() as i64),
@@ -146,13 +149,17 @@ impl Module for ChangesTable {
                 .bytes(&parked.pk)
                 .bytes(parked.cid.as_bytes())
                 .bytes(parked.table.as_bytes())
+                .bytes(parked.part())
                 .rowid()),
             Some(Item::Clock(span)) => {
                 let place = match (span.rowid(), span.packed()) {
                     (Some(rowid), _) => insert::Mixer::default().number(rowid as u64),
                     (None, key) => insert::Mixer::default().bytes(key.unwrap_or_default()),
                 };
-                Ok(place.number(u64::from(span.table())).number(u64::from(span.slot())).rowid())
+                Ok(place
+                    .number(u64::from(span.table()))
+                    .number(insert::cell_number(span.slot(), span.group().site))
+                    .rowid())
             }
         }
     }

@@ -298,7 +298,11 @@ impl<'c> Apply<'c> {
                 return Ok(());
             }
             let floor = self.state.store.borrow().floor();
-            if header.cl % 2 == 1 && header.cl > floor && self.is_free(&table, first, last)? {
+            if header.cl % 2 == 1
+                && header.cl > floor
+                && translated.is_shown(&table)
+                && self.is_free(&table, first, last)?
+            {
                 return self.fill(reader, &table, &translated, run);
             }
         }
@@ -352,9 +356,9 @@ impl<'c> Apply<'c> {
                         self.state.record_merge(table.id, true, run.slice(from, done - from));
                     }
                     let row = run.clock_at(rowid.abs_diff(first));
-                    let values = order.by_column();
+                    let (values, cells) = (order.by_column(), order.typed_cells());
                     let key = [ValueRef::Integer(rowid)];
-                    let incoming = Incoming { key: &key, clock: row, values: &values };
+                    let incoming = Incoming { key: &key, clock: row, values: &values, cells: &cells };
                     self.park_row(table, &incoming, &error.to_string())?;
                     done += 1;
                     refused += 1;
@@ -406,8 +410,8 @@ impl<'c> Apply<'c> {
                 continue;
             }
             // Even a row of nothing but unknown columns begins its incarnation.
-            let values = order.by_column();
-            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values };
+            let (values, cells) = (order.by_column(), order.typed_cells());
+            let incoming = Incoming { key: &key, clock: run.clock_at(row), values: &values, cells: &cells };
             let is_taken = self.merge(table, &incoming, &mut walk)?;
             if !is_taken {
                 self.refuse_row(header, row, collect::BEHIND);
@@ -423,6 +427,7 @@ impl<'c> Apply<'c> {
     /// Merges a row; false when it could be one whose delete was collected.
     fn merge(&mut self, table: &Table, incoming: &Incoming<'_>, walk: &mut Walk) -> Result<bool> {
         let is_candidate = self.expects_new
+            && table.typed.is_empty()
             && incoming.clock.cl == 1
             && table.clashes.is_empty()
             && matches!(table.shape, Shape::Rowid(_))
@@ -481,7 +486,7 @@ impl<'c> Apply<'c> {
         for (target, value) in translated.targets.iter().zip(&order.values) {
             let Target::Unknown(group, bit) = target else { continue };
             let name = &self.changeset.tables()[header.table as usize].columns[*bit as usize - 1];
-            let reason = format!("table {:?} has no replicated column {name:?} here", table.name);
+            let reason = park::unknown_column(table, name);
             self.park(header, *group, *bit, name, &pk, value.to_owned_value(), row, &table.name, &reason)?;
         }
         Ok(())

@@ -2,11 +2,12 @@
 
 use super::vector::{loose, version_vector};
 use crate::catalog::{Shape, Table};
-use crate::changes::RowReader;
+use crate::changes::{RowReader, key_of_deleted};
 use crate::park;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
 use crate::store::{Columns, Group, Key, ROW, Run, scan};
+use crate::typed::FactsReader;
 use crsql_core::changeset::{Compress, GroupHeader, RunHeader, Told, Writer};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
@@ -139,7 +140,7 @@ impl Build<'_> {
         let state = self.state;
         for table in state.tables()? {
             let mut reader = RowReader::new(state, table.clone())?;
-            let columns: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+            let columns: Vec<&str> = table.columns.iter().map(|c| c.cell.as_str()).collect();
             let mut index = None;
             runs_of(state, table.id, &mut |run| {
                 for run in self.wanted(run)? {
@@ -236,7 +237,8 @@ impl Build<'_> {
         run: &Run,
     ) -> Result<u64> {
         let mut groups = Vec::new();
-        let mut value_columns: Vec<usize> = Vec::new();
+        // Each with its author: a column that has a type may be there once for each.
+        let mut value_columns: Vec<(usize, u32)> = Vec::new();
         for (group, step) in run.clock.groups.iter().zip(&run.steps) {
             let (site, index) = self.site(group.site)?;
             let position = |slot: u32| match slot {
@@ -262,14 +264,15 @@ impl Build<'_> {
                 version_step: if run.count > 1 { step.version } else { 0 },
             };
             if ascending {
-                value_columns.extend(columns.iter().filter(|c| **c > 0).map(|c| *c as usize - 1));
+                let values = columns.iter().filter(|c| **c > 0);
+                value_columns.extend(values.map(|c| (*c as usize - 1, group.site)));
                 header.rank = (rank != columns).then_some(rank);
                 header.columns = columns;
                 groups.push(header);
             } else {
                 for slot in group.columns.iter() {
                     let Some(column) = position(slot) else { continue };
-                    value_columns.extend((column > 0).then(|| column as usize - 1));
+                    value_columns.extend((column > 0).then(|| (column as usize - 1, group.site)));
                     groups.push(GroupHeader {
                         columns: vec![column],
                         seq: group.seq_of(slot),
@@ -289,7 +292,8 @@ impl Build<'_> {
             groups,
             first_key: run.first_int().filter(|_| by_rowid),
         };
-        let columns: Vec<usize> = value_columns.iter().map(|c| reader.column_at(*c)).collect();
+        let columns: Vec<usize> = value_columns.iter().map(|(c, _)| reader.column_at(*c)).collect();
+        let mut facts = FactsReader::default();
         let is_alive = run.clock.is_alive();
         self.writer.begin_run(&header);
         let mut pk = Vec::new();
@@ -305,15 +309,23 @@ impl Build<'_> {
             }
             if header.first_key.is_none() {
                 match &run.key {
-                    Key::Bytes(key) if !is_alive => self.writer.key(key),
+                    Key::Bytes(key) if !is_alive => self.writer.key(&key_of_deleted(table, key)?),
                     _ => {
                         reader.key(&mut pk)?;
                         self.writer.key(&pk);
                     }
                 }
             }
-            for column in &columns {
-                self.writer.value(reader.statement().column_value(*column));
+            if table.typed.is_empty() {
+                for column in &columns {
+                    self.writer.value(reader.statement().column_value(*column));
+                }
+            } else {
+                let place = run.slice_key(row);
+                for (column, site) in &value_columns {
+                    let value = reader.cell(self.state, &mut facts, &place, *column, *site)?;
+                    self.writer.value(value.as_ref());
+                }
             }
             self.writer.end_row();
         }

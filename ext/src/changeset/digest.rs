@@ -7,6 +7,7 @@ use crate::park;
 use crate::sqlite::{Error, Result};
 use crate::state::State;
 use crate::store::{Key, ROW, scan};
+use crate::typed::FactsReader;
 use crsql_core::collect::Collected;
 use crsql_core::digest::{Digest, RecordHasher, has_row_record};
 use crsql_core::merge::{CellClock, Stamp};
@@ -176,6 +177,7 @@ fn add_table(
 ) -> Result<()> {
     let mut reader = RowReader::new(state, table.clone())?;
     let mut hasher = RecordHasher::default();
+    let mut facts = FactsReader::default();
     let (mut stored, mut pk) = (Vec::new(), Vec::new());
     scan::table(state.db, layer, table.id, |run| {
         for index in 0..run.count {
@@ -223,12 +225,18 @@ fn add_table(
                     let Some(at) = table.columns.iter().position(|column| column.id == slot) else {
                         continue;
                     };
-                    if parked.iter().any(|c| !c.is_row() && park::column_of(&c.cid) == table.columns[at].name)
-                    {
+                    let name = &table.columns[at].cell;
+                    let cell = CellClock { col_version: group.col_version, stamp: stamp(group, slot)? };
+                    if parked.iter().any(|c| !c.is_row() && c.is_same_cell(name, &cell.stamp.site)) {
                         continue;
                     }
-                    let cell = CellClock { col_version: group.col_version, stamp: stamp(group, slot)? };
-                    tally.add(&pk, &hasher.cell(&table.columns[at].name, &cell, reader.value(at)));
+                    let record = if table.typed.is_empty() {
+                        hasher.cell(name, &cell, reader.value(at))
+                    } else {
+                        let value = reader.cell(state, &mut facts, &key, at, group.site)?;
+                        hasher.cell(name, &cell, value.as_ref())
+                    };
+                    tally.add(&pk, &record);
                 }
             }
         }

@@ -4,7 +4,9 @@ use crate::catalog::Table;
 use crate::sqlite::ValueRef;
 use crate::store::clock::Step;
 use crate::store::{Columns, Group, ROW, RowClock};
+use crate::typed::TypedCell;
 use crsql_core::changeset::RunHeader;
+use crsql_core::column::ColumnType;
 use crsql_core::merge::{Clocks, Refusal, validate, validate_row};
 use smallvec::SmallVec;
 
@@ -13,6 +15,8 @@ use smallvec::SmallVec;
 pub enum Target {
     /// A column of the table.
     Column(u32),
+    /// A cell of a column that has a type: slot, author's ordinal, type.
+    Cell(u32, u32, ColumnType),
     /// A column that is unknown here: (group, bit).
     Unknown(usize, u32),
 }
@@ -29,19 +33,37 @@ pub struct Translated {
     pub has_unknown: bool,
 }
 
+impl Translated {
+    /// Whether the base table shows every value as it comes: of no column with a type there is more than one cell.
+    pub fn is_shown(&self, table: &Table) -> bool {
+        table.typed.iter().all(|typed| {
+            let is_of_it = |target: &&Target| match target {
+                Target::Column(id) | Target::Cell(id, ..) => *id == typed.register || *id == typed.slot,
+                Target::Unknown(..) => false,
+            };
+            self.targets.iter().filter(is_of_it).count() < 2
+        })
+    }
+}
+
 /// Translates a run for `table`, whose changeset columns have these names.
 pub fn translate(header: &RunHeader, names: &[String], table: &Table, sites: &[u32]) -> Translated {
     let mut groups = SmallVec::new();
     let mut steps = SmallVec::new();
     let mut targets = Vec::new();
     let mut has_unknown = false;
+    let target = |id: u32, site: u32| match table.column(id).map(|column| column.kind) {
+        None | Some(ColumnType::Register) => Target::Column(id),
+        Some(kind) => Target::Cell(id, site, kind),
+    };
     let id_of = |bit: u32| match bit.checked_sub(1) {
         None => Some(ROW),
-        Some(index) => names.get(index as usize).and_then(|name| table.column_named(name)).map(|c| c.id),
+        Some(index) => names.get(index as usize).and_then(|name| table.column_of_cell(name)).map(|c| c.id),
     };
     for (at, group) in header.groups.iter().enumerate() {
         for bit in group.columns.iter().filter(|bit| **bit > 0) {
-            targets.push(id_of(*bit).map_or(Target::Unknown(at, *bit), Target::Column));
+            let site = sites[group.site as usize];
+            targets.push(id_of(*bit).map_or(Target::Unknown(at, *bit), |id| target(id, site)));
         }
         let ids: Vec<Option<u32>> = group.columns.iter().map(|bit| id_of(*bit)).collect();
         let ranks: Vec<Option<u32>> =
@@ -105,10 +127,12 @@ pub fn check(header: &RunHeader, rows: u64) -> Result<(), Refusal> {
 pub struct Order<'c> {
     /// As they come.
     pub values: Vec<ValueRef<'c>>,
-    /// (column id, index into `values`), by id.
+    /// (column id, index into `values`), by id: what an INSERT takes.
     by_id: Vec<(u32, usize)>,
     /// The ids.
     pub columns: Columns,
+    /// Cells of columns that have a type, with their index into `values`.
+    cells: Vec<(TypedCell<'static>, usize)>,
     /// The parameters of an INSERT.
     pub buffer: Vec<ValueRef<'c>>,
 }
@@ -120,13 +144,20 @@ impl<'c> Order<'c> {
             .iter()
             .enumerate()
             .filter_map(|(at, target)| match target {
-                Target::Column(id) => Some((*id, at)),
+                Target::Column(id) | Target::Cell(id, ..) => Some((*id, at)),
                 Target::Unknown(..) => None,
             })
             .collect();
+        let cells = targets.iter().enumerate().filter_map(|(at, target)| match target {
+            Target::Cell(slot, site, kind) => {
+                Some((TypedCell { slot: *slot, site: *site, kind: *kind, value: ValueRef::Null }, at))
+            }
+            _ => None,
+        });
+        let cells = cells.collect();
         by_id.sort_unstable();
         let columns = by_id.iter().map(|(id, _)| *id).collect();
-        Order { values: Vec::new(), by_id, columns, buffer: Vec::new() }
+        Order { values: Vec::new(), by_id, columns, cells, buffer: Vec::new() }
     }
 
     /// Fills the parameters of an INSERT: the key, then the values.
@@ -136,8 +167,15 @@ impl<'c> Order<'c> {
         self.buffer.extend(self.by_id.iter().map(|(_, at)| self.values[*at]));
     }
 
-    /// The values by column id.
+    /// The values of registers by column id.
     pub fn by_column(&self) -> Vec<(u32, ValueRef<'c>)> {
-        self.by_id.iter().map(|(id, at)| (*id, self.values[*at])).collect()
+        let is_register = |at: usize| self.cells.iter().all(|(_, cell)| *cell != at);
+        let registers = self.by_id.iter().filter(|(_, at)| is_register(*at));
+        registers.map(|(id, at)| (*id, self.values[*at])).collect()
+    }
+
+    /// The cells of columns that have a type.
+    pub fn typed_cells(&self) -> Vec<TypedCell<'c>> {
+        self.cells.iter().map(|(cell, at)| TypedCell { value: self.values[*at], ..*cell }).collect()
     }
 }

@@ -37,7 +37,7 @@ impl Limits {
 pub fn check(state: &State, table: &Table, limits: &Limits, report: &mut Report) -> Result<()> {
     let last_column = state
         .db
-        .prepare("SELECT max(id) FROM main.__crsql_column WHERE table_id = ?1")?
+        .prepare("SELECT max(max(id, slot)) FROM main.__crsql_column WHERE table_id = ?1")?
         .query_i64(&[ValueRef::Integer(i64::from(table.id))])?
         .unwrap_or(0)
         .max(table.columns.iter().map(|column| i64::from(column.id)).max().unwrap_or(0));
@@ -75,10 +75,14 @@ fn unsound(run: &Run, limits: &Limits, last_column: u64) -> Option<String> {
     }
     let mut seen = Columns::new();
     for (index, group) in clock.groups.iter().enumerate() {
-        if group.columns.is_empty() || group.columns.intersects(&seen) {
+        // A counter has one for each site.
+        let parts = group.columns.parts();
+        let has_part =
+            |slot| clock.groups[..index].iter().any(|g| g.site == group.site && g.columns.contains(slot));
+        if group.columns.is_empty() || group.columns.intersects(&seen) || parts.iter().any(has_part) {
             return Some("a column has no clock or two".to_owned());
         }
-        seen.union_with(&group.columns);
+        seen.union_with(&group.columns.without_parts());
         if !clock.is_alive() && group.columns != Columns::one(ROW) {
             return Some("a deleted row has clocks of columns".to_owned());
         }

@@ -7,6 +7,7 @@ mod clocks;
 mod rows;
 mod segments;
 mod triggers;
+mod typed;
 
 use crate::alter::enter;
 use crate::json::{Object, array};
@@ -96,6 +97,7 @@ fn check(state: &State, report: &mut Report) -> Result<()> {
     for table in readable {
         clocks::check(state, &table, &limits, report)?;
         rows::check(state, &table, report)?;
+        typed::check(state, &table, report)?;
     }
     Ok(())
 }

@@ -33,13 +33,8 @@ pub fn check_database(state: &State, report: &mut Report) -> Result<()> {
 pub fn check(state: &State, table: &Table, report: &mut Report) -> Result<()> {
     let written = written_columns(state, table)?;
     // A column that came by a plain ALTER has no trigger until the next write, which capture knows of.
-    let columns = table
-        .columns
-        .iter()
-        .filter(|column| !table.untriggered.contains(column.id) || written.contains(&column.id))
-        .filter_map(|column| Some((i64::from(column.id), table.info.column(&column.name)?)))
-        .collect();
-    let expected = capture_triggers(&table.info, &CaptureIds { table: i64::from(table.id), columns });
+    let ids = CaptureIds::of(table, |id| !table.untriggered.contains(id) || written.contains(&id));
+    let expected = capture_triggers(&table.info, &ids);
     let installed = &table.info.capture_triggers;
     for trigger in &expected {
         // SQLite keeps the text from the name on.

@@ -161,3 +161,15 @@ pub fn read_values(
         Ok((0..names.len()).map(|at| row.column_value(at).to_owned_value()).collect())
     })
 }
+
+/// What the base table shows of one column of one row; NULL when there is no such row.
+pub fn shown_value(
+    state: &State,
+    table: &Table,
+    rowid: Option<i64>,
+    key: &[ValueRef<'_>],
+    column: u32,
+) -> Result<Value> {
+    let values = read_values(state, table, rowid, key, &Columns::one(column))?;
+    Ok(values.and_then(|values| values.into_iter().next()).unwrap_or_default())
+}

@@ -6,6 +6,7 @@ use crate::catalog::Table;
 use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, Key, Kind, RowClock, Run};
+use crate::typed;
 use smallvec::SmallVec;
 
 /// A row that the open transaction wrote or deleted, with its clock.
@@ -25,7 +26,9 @@ pub fn written_here(
 }
 
 /// Makes a live row begin a new incarnation with what it holds, as a REPLACE by itself would.
-pub fn begin_again(state: &State, table: &Table, place: &RowPlace) {
+pub fn begin_again(state: &State, table: &Table, place: &RowPlace) -> Result<()> {
+    // What the base table shows is all that a column with a type holds then.
+    typed::store_new(state, table, place, None)?;
     let mut ops = state.ops.borrow_mut();
     let set = ops.intern(&table.all);
     match place.live_key(table) {
@@ -33,6 +36,7 @@ pub fn begin_again(state: &State, table: &Table, place: &RowPlace) {
         Some(Key::Bytes(pk)) => ops.push_keyed(table.id, Kind::Insert, 0, set, &pk, true),
         None => {}
     }
+    Ok(())
 }
 
 /// Makes a dead row live and die once more.

@@ -6,6 +6,9 @@ use crate::park::{self, Kind};
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, RowClock};
+use crate::typed::TypedCell;
+use crsql_core::column::is_write;
+use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
@@ -15,6 +18,8 @@ pub struct HeldRow {
     clock: RowClock,
     /// By column id, ascending.
     values: Vec<(u32, Kept)>,
+    /// Of columns that have a type.
+    cells: Vec<(TypedCell<'static>, Value)>,
     /// Texts and blobs, one behind the other.
     bytes: Vec<u8>,
     reason: String,
@@ -100,6 +105,9 @@ impl HeldRow {
             self.clear();
             self.clock.cl = incoming.clock.cl;
         }
+        if !incoming.cells.is_empty() {
+            return self.add_typed(incoming);
+        }
         for group in &incoming.clock.groups {
             // A second change of one slot replaces the first: within one transaction the sender's later one wins,
             // and were it the older, the merge would have the same row refused and parked, not lost.
@@ -114,6 +122,46 @@ impl HeldRow {
                 Err(at) => self.values.insert(at, (*id, Kept::keep(*value, &mut self.bytes))),
             }
         }
+    }
+
+    /// Adds changes of which some are of columns that have a type: of two greatest values the greater one stays.
+    fn add_typed(&mut self, incoming: &Incoming<'_>) {
+        for group in &incoming.clock.groups {
+            let mut taken = group.columns.clone();
+            for cell in incoming.cells.iter().filter(|cell| group.columns.contains(cell.slot)) {
+                let is_same = |known: &&mut (TypedCell<'static>, Value)| {
+                    known.0.slot == cell.slot && (!cell.kind.is_parted() || known.0.site == cell.site)
+                };
+                let of_group = group.site == cell.site;
+                match self.cells.iter_mut().find(is_same) {
+                    _ if !of_group => {}
+                    None => {
+                        self.cells.push((cell.unbound(), cell.value.to_owned_value()));
+                    }
+                    Some(known)
+                        if cell.kind.is_parted() || is_write(cell.kind, known.1.as_ref(), cell.value) =>
+                    {
+                        known.0.site = cell.site;
+                        known.1 = cell.value.to_owned_value();
+                    }
+                    Some(_) => taken.remove(cell.slot),
+                }
+            }
+            if !taken.is_empty() {
+                self.clock.put(&Group { columns: taken, ..group.clone() });
+            }
+        }
+        let registers = Incoming {
+            clock: RowClock { cl: self.clock.cl, ..RowClock::default() },
+            cells: &[],
+            ..*incoming
+        };
+        self.add(&registers);
+    }
+
+    /// The cells of columns that have a type.
+    pub fn typed_cells(&self) -> Vec<TypedCell<'_>> {
+        self.cells.iter().map(|(cell, value)| TypedCell { value: value.as_ref(), ..*cell }).collect()
     }
 
     /// Gives up the bytes of values that were replaced, once they are the greater part.
@@ -132,6 +180,7 @@ impl HeldRow {
         self.clock.cl = 0;
         self.clock.groups.clear();
         self.values.clear();
+        self.cells.clear();
         self.bytes.clear();
         self.reason.clear();
     }
@@ -238,8 +287,9 @@ fn hold_quietly(
         row.reason = reason;
     } else {
         let outcome = {
-            let values = row.values();
-            let whole = Incoming { key: incoming.key, clock: row.clock.clone(), values: &values };
+            let (values, cells) = (row.values(), row.typed_cells());
+            let whole =
+                Incoming { key: incoming.key, clock: row.clock.clone(), values: &values, cells: &cells };
             merge_row(state, table, &whole)?
         };
         match outcome {
@@ -278,8 +328,8 @@ fn settle_row(state: &State, table: u32, pk: &[u8], row: &HeldRow) -> Result<()>
     let table = state.table(table)?;
     let _mute = state.mute();
     let key = crsql_core::pack::unpack(pk).map_err(crate::sqlite::Error::refused)?;
-    let values = row.values();
-    let incoming = Incoming { key: &key, clock: row.clock.clone(), values: &values };
+    let (values, cells) = (row.values(), row.typed_cells());
+    let incoming = Incoming { key: &key, clock: row.clock.clone(), values: &values, cells: &cells };
     match merge_row(state, &table, &incoming)? {
         Outcome::Refused(reason) => {
             park::row(state, &table, pk, &incoming, Kind::Constraint, &reason)?;

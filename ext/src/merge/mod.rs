@@ -5,14 +5,16 @@ mod base;
 mod dominate;
 mod held;
 pub mod hidden;
+mod order;
 mod row;
 mod walk;
 
-pub use base::{find_rowid, insert_statement, insert_with};
+pub use base::{RowPlace, find_rowid, insert_statement, insert_with, shown_value, update as update_base};
 pub use dominate::{begin_again, die_again, raise, written_here};
 pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use row::{
-    Author, Incoming, Known, Outcome, changes_in, check_key, clock_by_key, insert_new, merge_along, merge_row,
+    Author, Incoming, Known, Outcome, cell_by_key, changes_in, check_key, clock_by_key, insert_new,
+    merge_along, merge_row,
 };
 pub use walk::Walk;
 

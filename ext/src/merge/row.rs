@@ -2,17 +2,18 @@
 
 use super::base::{self, RowPlace};
 use super::clock_of;
+use super::order::{Order, wins_by_value, wins_typed};
 use super::walk::Walk;
-use crate::catalog::{Shape, Table};
-use crate::sqlite::{Db, Error, Result, ValueRef};
+use crate::catalog::{Shape, Table, Typed};
+use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, Key, Mark, ROW, RowClock, Run};
+use crate::typed::{self, TypedCell};
 use crsql_core::collect::Admission;
 use crsql_core::ids::SiteId;
 use crsql_core::key::canonical_key;
-use crsql_core::merge::{
-    CellClock, Incarnation, Stamp, TieBreak, cell_wins, cell_wins_by_value, incarnation, row_stamp_wins,
-};
+use crsql_core::merge::{Incarnation, TieBreak, incarnation};
+use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -22,8 +23,10 @@ pub struct Incoming<'a> {
     pub key: &'a [ValueRef<'a>],
     /// The causal length and the clocks; slot 0 when a row-existence change is among them.
     pub clock: RowClock,
-    /// The values by column id, ascending.
+    /// The values by column id, ascending, but for those of `cells`.
     pub values: &'a [(u32, ValueRef<'a>)],
+    /// The values of cells of columns that have a type.
+    pub cells: &'a [TypedCell<'a>],
 }
 
 /// The parameters of a statement on one row.
@@ -44,39 +47,6 @@ pub enum Outcome {
     Hidden(u64),
     /// The row could be one whose delete was collected; nothing was written.
     Behind,
-}
-
-/// Compares stamps that name sites by ordinal.
-struct Order<'a> {
-    state: &'a State,
-    db: Db,
-}
-
-impl Order<'_> {
-    fn site(&self, ordinal: u32) -> Result<SiteId> {
-        self.state.store.borrow_mut().sites.id(self.db, ordinal)
-    }
-
-    fn stamp(&self, group: &Group, slot: u32) -> Result<Stamp> {
-        Ok(Stamp { site: self.site(group.site)?, version: group.version, seq: group.seq_of(slot) })
-    }
-
-    fn cell(&self, group: &Group, slot: u32) -> Result<CellClock> {
-        Ok(CellClock { col_version: group.col_version, stamp: self.stamp(group, slot)? })
-    }
-
-    /// Whether the incoming clock of `slot` beats the local one, which it does not equal in `col_version` and author.
-    fn wins(&self, local: &RowClock, theirs: &Group, slot: u32) -> Result<bool> {
-        let Some(ours) = local.group_of(slot) else { return Ok(true) };
-        if slot == ROW {
-            return Ok(row_stamp_wins(Some(&self.stamp(ours, ROW)?), &self.stamp(theirs, ROW)?));
-        }
-        // The common cases need no look at the sites.
-        if ours.col_version != theirs.col_version {
-            return Ok(theirs.col_version > ours.col_version);
-        }
-        Ok(cell_wins(Some(&self.cell(ours, slot)?), &self.cell(theirs, slot)?))
-    }
 }
 
 /// Merges the changes of one row: decides, writes the base row, records the clocks.
@@ -263,6 +233,15 @@ pub fn clock_by_key(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Resul
     local_clock(state, table, &place)
 }
 
+/// The value of the cell of a column's type in the live row with this key; NULL without one.
+pub fn cell_by_key(state: &State, table: &Table, key: &[ValueRef<'_>], typed: &Typed) -> Result<Value> {
+    let (place, _) = locate(state, table, key)?;
+    let Some(clock) = local_clock(state, table, &place)? else { return Ok(Value::Null) };
+    let row = Incoming { key, clock: RowClock::default(), values: &[], cells: &[] };
+    let facts = typed::facts_of(state, table, typed, &row, &place, &clock)?;
+    Ok(facts.cell(typed, typed.slot, 0).cloned().unwrap_or_default())
+}
+
 pub fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<RowClock>> {
     let local = match &place.live_key(table) {
         Some(key) => clock_of(state, table.id, key)?,
@@ -327,6 +306,7 @@ fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &m
             }
             place.rowid = None;
         }
+        typed::store_new(state, table, place, None)?;
         if table.shape != Shape::Integer {
             state.note_tombstone(table.id)?;
         }
@@ -336,11 +316,23 @@ fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &m
         state.record_merge(table.id, true, Run::single(place.dead_key(table), clock));
         return Ok(Outcome::Applied(1));
     }
-    let columns: Columns = row.values.iter().map(|(id, _)| *id).collect();
+    let assigned = match table.typed.is_empty() {
+        true => None,
+        false => Some(typed::assign_new(state, table, row)?),
+    };
+    let mixed;
+    let values = match &assigned {
+        None => row.values,
+        Some(assigned) => {
+            mixed = assigned.with(table, row.values);
+            &mixed
+        }
+    };
+    let columns: Columns = values.iter().map(|(id, _)| *id).collect();
     let has_stamp = row.clock.group_of(ROW).is_some();
     let inserted = with_stored_key(table, row, *is_spelling, has_stamp, |key| {
         let mut params = Params::from_slice(key);
-        params.extend(row.values.iter().map(|(_, value)| *value));
+        params.extend(values.iter().map(|(_, value)| *value));
         if was_alive {
             // The old row goes and comes as one: a refusal must leave it.
             return replace(state, table, place, &columns, key, &params);
@@ -367,6 +359,7 @@ fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &m
         Shape::Integer => Key::Int(place.rowid.unwrap_or(rowid)),
         Shape::Rowid(_) => Key::Int(rowid),
     };
+    typed::store_new(state, table, place, assigned.as_ref())?;
     *local = Some(row.clock.clone());
     state.record_merge(table.id, true, Run::single(key, row.clock.clone()));
     Ok(Outcome::Applied(changes_in(&row.clock)))
@@ -460,7 +453,10 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
         }
         let mut won = Columns::new();
         for slot in group.columns.iter() {
-            let wins = if by_value && slot != ROW {
+            let typed = if slot == ROW { None } else { table.typed(slot) };
+            let wins = if let Some(typed) = typed.filter(|typed| by_value || !typed.kind.is_parted()) {
+                wins_typed(state, table, typed, row, place, local, group, slot, &order)?
+            } else if by_value && slot != ROW {
                 wins_by_value(state, table, row, place, local, group, slot, &order)?
             } else {
                 order.wins(local, group, slot)?
@@ -477,12 +473,21 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
     if winners.is_empty() {
         return Ok(Outcome::Ignored);
     }
-    let won = u64::from(columns.len());
+    let won: u64 = winners.iter().map(|group| u64::from(group.columns.len())).sum();
     let respelled = columns.contains(ROW);
     columns.remove(ROW);
+    let mut assigned = None;
     if local.is_alive() && !columns.is_empty() {
-        let values: Params<'_> =
-            row.values.iter().filter(|(id, _)| columns.contains(*id)).map(|(_, value)| *value).collect();
+        let mixed;
+        let values: Params<'_> = if table.typed.is_empty() {
+            row.values.iter().filter(|(id, _)| columns.contains(*id)).map(|(_, value)| *value).collect()
+        } else {
+            let won: Vec<_> = row.values.iter().copied().filter(|(id, _)| columns.contains(*id)).collect();
+            let assigned = assigned.insert(typed::assign_winners(state, table, row, place, local, &winners)?);
+            mixed = assigned.with(table, &won);
+            columns = mixed.iter().map(|(id, _)| *id).collect();
+            mixed.iter().map(|(_, value)| *value).collect()
+        };
         if let Err(error) = base::update(state, table, &columns, place.rowid, row.key, &values) {
             return refusal(table, error);
         }
@@ -494,6 +499,9 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
         if let Err(error) = spelled {
             return refusal(table, error);
         }
+    }
+    if let Some(assigned) = &assigned {
+        assigned.store(state, table, place)?;
     }
     let key = if local.is_alive() {
         place
@@ -513,27 +521,6 @@ fn is_same_write(ours: &Group, theirs: &Group) -> bool {
         && ours.col_version == theirs.col_version
         && ours.columns == theirs.columns
         && ours.rank == theirs.rank
-}
-
-#[allow(clippy::too_many_arguments)] // the whole context of one comparison, in one place
-fn wins_by_value(
-    state: &State,
-    table: &Table,
-    row: &Incoming<'_>,
-    place: &RowPlace,
-    local: &RowClock,
-    theirs: &Group,
-    slot: u32,
-    order: &Order<'_>,
-) -> Result<bool> {
-    let value = row.values.iter().find(|(id, _)| *id == slot).map_or(ValueRef::Null, |(_, value)| *value);
-    let remote = order.cell(theirs, slot)?;
-    let Some(ours) = local.group_of(slot) else { return Ok(true) };
-    let stored = base::read_values(state, table, place.rowid, row.key, &Columns::one(slot))?;
-    let stored =
-        stored.as_ref().and_then(|values| values.first()).map_or(ValueRef::Null, |value| value.as_ref());
-    let ours = order.cell(ours, slot)?;
-    Ok(cell_wins_by_value(Some((&ours, stored)), (&remote, value), TieBreak::Value))
 }
 
 fn refusal(table: &Table, error: Error) -> Result<Outcome> {

@@ -23,7 +23,7 @@ impl Walk {
         if self.misses >= MISSES_MAX {
             return base::find_rowid(state, table, key);
         }
-        if let Some(rowid) = self.next(key) {
+        if let Some(rowid) = self.next(key)? {
             self.misses = 0;
             return Ok(Some(rowid));
         }
@@ -37,13 +37,11 @@ impl Walk {
         Ok(found)
     }
 
-    fn next(&mut self, key: &[ValueRef<'_>]) -> Option<i64> {
-        let rows = self.rows.as_mut()?;
-        // A walk that fails ends; whatever is wrong shows when the key is looked up.
-        let is_on_row = rows.step().unwrap_or(false);
+    fn next(&mut self, key: &[ValueRef<'_>]) -> Result<Option<i64>> {
+        let Some(rows) = self.rows.as_mut() else { return Ok(None) };
         let is_it =
-            is_on_row && key.iter().enumerate().all(|(at, value)| rows.column_value(at + 1).same(value));
-        is_it.then(|| rows.column_i64(0))
+            rows.step()? && key.iter().enumerate().all(|(at, value)| rows.column_value(at + 1).same(value));
+        Ok(is_it.then(|| rows.column_i64(0)))
     }
 
     fn start(&mut self, state: &State, table: &Table, rowid: i64) -> Result<()> {

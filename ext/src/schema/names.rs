@@ -9,7 +9,9 @@ use crate::schema::tokens::{Kind, Token, tokenize};
 /// The columns an update trigger captures: id and current name. Empty for any other text.
 pub fn column_names_in(trigger_sql: &str) -> Vec<(i64, String)> {
     let tokens = tokenize(trigger_sql);
-    let arguments = arguments(&tokens, "crsql_capture_update").unwrap_or_default();
+    let arguments = arguments(&tokens, "crsql_capture_update")
+        .or_else(|| arguments(&tokens, "crsql_capture_typed"))
+        .unwrap_or_default();
     // The table's id stands before `NEW.key`, which no `OLD.` of the same column follows.
     arguments
         .windows(3)

@@ -28,6 +28,8 @@
 //! | `crsql_capture_insert(table, NEW key…)` | a row was inserted |
 //! | `crsql_capture_delete(table, OLD key…)`, an aggregate | a row was deleted |
 //! | `crsql_capture_update(table, NEW key…, column, NEW value, OLD value, …)`, an aggregate | any column was assigned (the first eight), one of these was (the rest) |
+//! | `crsql_capture_typed(table, OLD key…, NEW key…, column, NEW value, OLD value, …)` | one of these columns, which have a type, was assigned |
+//! | `crsql_capture_typed_insert(table, column, NEW value, …)` | a row with such columns was inserted |
 //! | `crsql_capture_key(table, n, NEW key…, OLD key…)` | the key was assigned; `n` values a key |
 //! | `crsql_capture_candidate(table, ordinal, key…)` | this row stands in the way of the next write |
 //! | `crsql_capture_before(table, OLD key…)` | during an alter: a row is about to be updated |
@@ -86,8 +88,10 @@ const LATE_BODY: &str = "BEGIN SELECT 1 FROM crsql_capture; END";
 pub struct CaptureIds {
     /// The table's id.
     pub table: i64,
-    /// The replicated value columns: id, position in [`TableInfo::columns`].
+    /// The registers: id, position in [`TableInfo::columns`].
     pub columns: Vec<(i64, usize)>,
+    /// The columns of other types, likewise.
+    pub typed: Vec<(i64, usize)>,
 }
 
 /// A trigger to be created on `main`.
@@ -122,6 +126,8 @@ pub fn is_capture_trigger(name: &str) -> bool {
 pub fn capture_triggers(table: &TableInfo, ids: &CaptureIds) -> Vec<Trigger> {
     let writer = Writer::new(table, ids.table);
     let mut triggers = vec![writer.insert(), writer.delete(), writer.key_update()];
+    // The newest fires first: registers are captured before columns that have a type.
+    triggers.extend(writer.typed(&ids.typed));
     triggers.extend(writer.updates(&ids.columns));
     let clashing: Vec<_> = table.clashing_indexes().filter_map(|index| writer.unique(index)).collect();
     if table.integer_primary_key.is_none() || !clashing.is_empty() {
@@ -237,6 +243,27 @@ impl<'a> Writer<'a> {
             }
             self.collecting(&format!("update_{number}"), &event, "crsql_capture_update", &arguments)
         })
+    }
+
+    /// Of columns that have a type. What they are given may be refused, and what they hold is written at once, so the
+    /// statement has to be one that can be undone.
+    fn typed(&self, columns: &[(i64, usize)]) -> Vec<Trigger> {
+        let mut triggers = Vec::new();
+        for (number, chunk) in columns.chunks(COLUMNS_PER_TRIGGER).enumerate() {
+            let names = chunk.iter().map(|(_, column)| self.column(*column).to_string());
+            let event = format!("AFTER UPDATE OF {}", names.collect::<Vec<_>>().join(", "));
+            let mut update = format!("{}{}", self.key_of("OLD"), self.key_of("NEW"));
+            let mut insert = String::new();
+            for (id, column) in chunk {
+                let name = self.column(*column);
+                let _ = write!(update, ", {id}, NEW.{name}, OLD.{name}");
+                let _ = write!(insert, ", {id}, NEW.{name}");
+            }
+            triggers.push(self.calling(&format!("typed_{number}"), &event, "crsql_capture_typed", &update));
+            let (name, event) = (format!("typed_insert_{number}"), "AFTER INSERT");
+            triggers.push(self.calling(&name, event, "crsql_capture_typed_insert", &insert));
+        }
+        triggers
     }
 
     fn column(&self, position: usize) -> Ident<'_> {

@@ -16,6 +16,7 @@ fn ids(table: &TableInfo) -> CaptureIds {
     CaptureIds {
         table: 1,
         columns: table.value_columns().map(|column| (column as i64 + 10, column)).collect(),
+        typed: Vec::new(),
     }
 }
 
@@ -337,8 +338,10 @@ fn names_come_back_after_renames() {
     let names = [(11, "new a"), (12, "select_"), (14, "_c")].map(|(id, name)| (id, name.to_owned()));
     assert_eq!(column_names_in(text("update_0")), names);
     assert_eq!(key_names_in(text("delete")), Some(vec!["k2".to_owned(), "K\"k".to_owned()]));
-    let expected =
-        capture_triggers(&other, &CaptureIds { table: 1, columns: vec![(11, 1), (12, 2), (14, 4)] });
+    let expected = capture_triggers(
+        &other,
+        &CaptureIds { table: 1, columns: vec![(11, 1), (12, 2), (14, 4)], typed: vec![] },
+    );
     for trigger in expected {
         let installed = text(trigger.name.trim_start_matches("__crsql_1"));
         assert_eq!(column_names_in(installed), column_names_in(&trigger.create));

@@ -43,6 +43,11 @@ impl<'a> Cursor<'a> {
         Cursor { bytes }
     }
 
+    /// What is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// True when every byte was read.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -4,7 +4,7 @@
 //! and when. Columns written together share a [`Group`]. A [`Run`] is a stretch of consecutive keys whose
 //! clocks differ only by a constant step in `seq` or version: a bulk insert of a million rows is one run.
 
-use super::columns::Columns;
+use super::columns::{Columns, is_part};
 use smallvec::SmallVec;
 
 /// A row's place in the store.
@@ -63,7 +63,8 @@ pub struct Step {
 pub struct RowClock {
     /// Causal length: odd alive, even deleted, 0 unknown.
     pub cl: u64,
-    /// What was written, in no particular order; no slot twice.
+    /// What was written, in no particular order; no slot twice, but for those of counters, which may be there once for
+    /// each site.
     pub groups: SmallVec<[Group; 1]>,
 }
 
@@ -80,11 +81,20 @@ impl RowClock {
         self.groups.iter().find(|group| group.columns.contains(slot))
     }
 
+    /// The group whose clock of `slot` a write by `site` competes with.
+    #[inline]
+    pub fn group_for(&self, slot: u32, site: u32) -> Option<&Group> {
+        if is_part(slot) {
+            return self.groups.iter().find(|group| group.site == site && group.columns.contains(slot));
+        }
+        self.group_of(slot)
+    }
+
     /// Adds a group, which takes its slots from whatever group had them. Beside its neighbour, where the two are one
     /// author's consecutive slots of one version, they become one.
     pub fn put(&mut self, group: &Group) {
         for known in &mut self.groups {
-            known.columns.subtract(&group.columns);
+            known.columns.supersede(&group.columns, known.site == group.site);
         }
         self.groups.retain(|known| !known.columns.is_empty());
         if let Some(last) = self.groups.last_mut()

@@ -1,10 +1,26 @@
-//! Sets of a row's clocked slots: slot 0 is the row's existence, slot `n` the column with id `n`.
+//! Sets of a row's clocked slots: slot 0 is the row's existence, slot `n` the column with id `n`, and slots from
+//! [`PARTS`] on are those of counters, which have a clock for each site.
 
 use super::bytes::{Cursor, damaged, put};
 use crate::sqlite::Result;
 
 /// The slot of a row's existence.
 pub const ROW: u32 = 0;
+
+/// The first slot of a counter's parts. Of these slots a row has one clock *for each site*; of every other it has one.
+pub const PARTS: u32 = 1 << 16;
+
+/// A table has at most so many counters, those that it once had included.
+pub const COUNTERS_MAX: u32 = 64;
+
+/// Whether a slot is one of a counter's parts.
+#[inline]
+pub fn is_part(slot: u32) -> bool {
+    slot >= PARTS
+}
+
+/// Bytes of a stored set, at most, its counters not counted.
+const BYTES_MAX: usize = (PARTS / 8) as usize;
 
 /// A set of slots. Those below 64 live inline: nearly every table has no more, and then a set is a number.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -14,9 +30,14 @@ pub struct Columns {
     high: Option<Box<High>>,
 }
 
-/// The slots from 64 on, 64 a word. The last word is not zero.
+/// The slots from 64 on.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
-struct High(Vec<u64>);
+struct High {
+    /// 64 a word. The last word is not zero.
+    words: Vec<u64>,
+    /// Those from [`PARTS`] on.
+    parts: u64,
+}
 
 /// The slots of one word.
 #[inline]
@@ -49,7 +70,47 @@ impl Columns {
     /// The words from slot 64 on.
     #[inline]
     fn high(&self) -> &[u64] {
-        self.high.as_ref().map_or(&[], |high| &high.0)
+        self.high.as_ref().map_or(&[], |high| &high.words)
+    }
+
+    #[inline]
+    fn part_bits(&self) -> u64 {
+        self.high.as_ref().map_or(0, |high| high.parts)
+    }
+
+    /// True when a counter's slot is in.
+    #[inline]
+    pub fn has_parts(&self) -> bool {
+        self.part_bits() != 0
+    }
+
+    /// The slots of counters.
+    pub fn parts(&self) -> Columns {
+        Columns::of_parts(self.part_bits())
+    }
+
+    fn of_parts(parts: u64) -> Columns {
+        Columns { low: 0, high: (parts != 0).then(|| Box::new(High { words: Vec::new(), parts })) }
+    }
+
+    /// The other slots.
+    pub fn without_parts(&self) -> Columns {
+        let mut set = self.clone();
+        if let Some(high) = &mut set.high {
+            high.parts = 0;
+            set.trim();
+        }
+        set
+    }
+
+    /// Takes out every slot that a write of `other` by `author` supersedes in a group of `site`.
+    #[inline]
+    pub fn supersede(&mut self, other: &Columns, is_same_site: bool) {
+        if is_same_site || !other.has_parts() {
+            self.subtract(other);
+        } else {
+            self.subtract(&other.without_parts());
+        }
     }
 
     #[inline]
@@ -65,8 +126,10 @@ impl Columns {
     pub fn insert(&mut self, slot: u32) {
         if slot < 64 {
             self.low |= 1 << slot;
+        } else if is_part(slot) {
+            self.high.get_or_insert_default().parts |= 1 << ((slot - PARTS) % COUNTERS_MAX);
         } else {
-            let (word, high) = ((slot / 64) as usize - 1, &mut self.high.get_or_insert_default().0);
+            let (word, high) = ((slot / 64) as usize - 1, &mut self.high.get_or_insert_default().words);
             if high.len() <= word {
                 high.resize(word + 1, 0);
             }
@@ -79,8 +142,12 @@ impl Columns {
     pub fn remove(&mut self, slot: u32) {
         if slot < 64 {
             self.low &= !(1 << slot);
-        } else if let Some(word) = self.high.as_mut().and_then(|h| h.0.get_mut((slot / 64) as usize - 1)) {
-            *word &= !(1 << (slot % 64));
+        } else if let Some(high) = &mut self.high {
+            if is_part(slot) {
+                high.parts &= !(1 << ((slot - PARTS) % COUNTERS_MAX));
+            } else if let Some(word) = high.words.get_mut((slot / 64) as usize - 1) {
+                *word &= !(1 << (slot % 64));
+            }
             self.trim();
         }
     }
@@ -88,6 +155,9 @@ impl Columns {
     /// True when `slot` is in.
     #[inline]
     pub fn contains(&self, slot: u32) -> bool {
+        if is_part(slot) {
+            return self.part_bits() >> ((slot - PARTS) % COUNTERS_MAX) & 1 == 1;
+        }
         self.word((slot / 64) as usize) >> (slot % 64) & 1 == 1
     }
 
@@ -106,7 +176,15 @@ impl Columns {
     /// The number of slots.
     #[inline]
     pub fn len(&self) -> u32 {
-        self.low.count_ones() + self.high().iter().map(|word| word.count_ones()).sum::<u32>()
+        match &self.high {
+            None => self.low.count_ones(),
+            Some(_) => self.ones(),
+        }
+    }
+
+    fn ones(&self) -> u32 {
+        let words = self.high().iter().map(|word| word.count_ones()).sum::<u32>();
+        self.low.count_ones() + words + self.part_bits().count_ones()
     }
 
     /// How many slots below `slot` are in.
@@ -116,6 +194,10 @@ impl Columns {
         if slot < 64 {
             return (self.low & below).count_ones();
         }
+        if is_part(slot) {
+            let below = (1u64 << ((slot - PARTS) % COUNTERS_MAX)) - 1;
+            return self.ones() - (self.part_bits() & !below).count_ones();
+        }
         let word = (slot / 64) as usize;
         let whole: u32 = self.high().iter().take(word - 1).map(|w| w.count_ones()).sum();
         self.low.count_ones() + whole + (self.word(word) & below).count_ones()
@@ -124,7 +206,9 @@ impl Columns {
     /// True when the sets share a slot.
     #[inline]
     pub fn intersects(&self, other: &Columns) -> bool {
-        self.low & other.low != 0 || self.high().iter().zip(other.high()).any(|(a, b)| a & b != 0)
+        self.low & other.low != 0
+            || self.high().iter().zip(other.high()).any(|(a, b)| a & b != 0)
+            || self.part_bits() & other.part_bits() != 0
     }
 
     /// The slots in both.
@@ -132,7 +216,8 @@ impl Columns {
     pub fn intersection(&self, other: &Columns) -> Columns {
         let mut set = Columns::of_bits(self.low & other.low);
         if let (Some(a), Some(b)) = (&self.high, &other.high) {
-            set.high = Some(Box::new(High(a.0.iter().zip(&b.0).map(|(a, b)| a & b).collect())));
+            let words = a.words.iter().zip(&b.words).map(|(a, b)| a & b).collect();
+            set.high = Some(Box::new(High { words, parts: a.parts & b.parts }));
             set.trim();
         }
         set
@@ -143,11 +228,12 @@ impl Columns {
     pub fn union_with(&mut self, other: &Columns) {
         self.low |= other.low;
         if let Some(theirs) = &other.high {
-            let mine = &mut self.high.get_or_insert_default().0;
-            if mine.len() < theirs.0.len() {
-                mine.resize(theirs.0.len(), 0);
+            let mine = self.high.get_or_insert_default();
+            if mine.words.len() < theirs.words.len() {
+                mine.words.resize(theirs.words.len(), 0);
             }
-            mine.iter_mut().zip(&theirs.0).for_each(|(a, b)| *a |= b);
+            mine.words.iter_mut().zip(&theirs.words).for_each(|(a, b)| *a |= b);
+            mine.parts |= theirs.parts;
         }
     }
 
@@ -156,7 +242,8 @@ impl Columns {
     pub fn subtract(&mut self, other: &Columns) {
         self.low &= !other.low;
         if let (Some(mine), Some(theirs)) = (&mut self.high, &other.high) {
-            mine.0.iter_mut().zip(&theirs.0).for_each(|(a, b)| *a &= !b);
+            mine.words.iter_mut().zip(&theirs.words).for_each(|(a, b)| *a &= !b);
+            mine.parts &= !theirs.parts;
             self.trim();
         }
     }
@@ -164,11 +251,16 @@ impl Columns {
     /// The first slot from `slot` on.
     #[inline]
     pub fn next_from(&self, slot: u32) -> Option<u32> {
+        if is_part(slot) {
+            let above = self.part_bits() & u64::MAX.checked_shl(slot - PARTS).unwrap_or(0);
+            return (above != 0).then(|| PARTS + above.trailing_zeros());
+        }
         let mut word = (slot / 64) as usize;
         let mut bits = self.word(word) & (u64::MAX << (slot % 64));
         while bits == 0 {
             if word >= self.high().len() {
-                return None;
+                let parts = self.part_bits();
+                return (parts != 0).then(|| PARTS + parts.trailing_zeros());
             }
             word += 1;
             bits = self.word(word);
@@ -180,42 +272,54 @@ impl Columns {
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
         let high = self.high().iter().enumerate();
-        slots_of(0, self.low).chain(high.flat_map(|(word, bits)| slots_of(word + 1, *bits)))
+        let parts = slots_of(0, self.part_bits()).map(|slot| PARTS + slot);
+        slots_of(0, self.low).chain(high.flat_map(|(word, bits)| slots_of(word + 1, *bits))).chain(parts)
     }
 
     fn trim(&mut self) {
         if let Some(high) = &mut self.high {
-            while high.0.last() == Some(&0) {
-                high.0.pop();
+            while high.words.last() == Some(&0) {
+                high.words.pop();
             }
-            if high.0.is_empty() {
+            if high.words.is_empty() && high.parts == 0 {
                 self.high = None;
             }
         }
     }
 
-    /// Appends the set: its byte length, then its bits, least significant byte first.
+    /// Appends the set: its byte length, then its bits, least significant byte first. With counters the length is past
+    /// [`BYTES_MAX`] by one more than it is, and their bits follow as a number.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let words = self.high().len();
         let used = words * 8 + 8 - self.word(words).leading_zeros() as usize / 8;
-        put(out, used as u64);
+        let parts = self.part_bits();
+        put(out, if parts == 0 { used } else { used + BYTES_MAX + 1 } as u64);
         for index in 0..used {
             out.push((self.word(index / 8) >> (index % 8 * 8)) as u8);
+        }
+        if parts != 0 {
+            put(out, parts);
         }
     }
 
     /// Reads what [`Columns::encode`] wrote.
     pub fn decode(cursor: &mut Cursor) -> Result<Columns> {
-        let bytes = cursor.bytes()?;
-        if bytes.len() > 8192 {
+        let len = usize::try_from(cursor.number()?).map_err(|_| damaged())?;
+        if len > 2 * BYTES_MAX + 1 {
             return Err(damaged());
         }
+        let has_parts = len > BYTES_MAX;
+        let bytes = cursor.take(if has_parts { len - BYTES_MAX - 1 } else { len })?;
         let (low, high) = bytes.split_at(bytes.len().min(8));
         let word = |bytes: &[u8]| bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
         let mut set = Columns::of_bits(word(low));
         if !high.is_empty() {
-            set.high = Some(Box::new(High(high.chunks(8).map(word).collect())));
+            let words = high.chunks(8).map(word).collect();
+            set.high = Some(Box::new(High { words, parts: 0 }));
             set.trim();
+        }
+        if has_parts {
+            set.union_with(&Columns::of_parts(cursor.number()?));
         }
         Ok(set)
     }
@@ -235,7 +339,15 @@ mod tests {
 
     #[test]
     fn slots_rank_and_survive_encoding() {
-        for slots in [vec![], vec![0], vec![1, 2, 63], vec![0, 64, 127, 128, 1999]] {
+        for slots in [
+            vec![],
+            vec![0],
+            vec![1, 2, 63],
+            vec![0, 64, 127, 128, 1999],
+            vec![PARTS],
+            vec![1, PARTS + 2, PARTS + 63],
+            vec![1, 200, PARTS],
+        ] {
             let set: Columns = slots.iter().copied().collect();
             assert_eq!(set.iter().collect::<Vec<_>>(), slots);
             for (rank, slot) in slots.iter().enumerate() {
@@ -244,7 +356,31 @@ mod tests {
             let mut out = Vec::new();
             set.encode(&mut out);
             assert_eq!(Columns::decode(&mut Cursor::new(&out)).unwrap(), set);
+            let mut stepped = Vec::new();
+            let mut next = set.next_from(0);
+            while let Some(slot) = next {
+                stepped.push(slot);
+                next = set.next_from(slot + 1);
+            }
+            assert_eq!(stepped, slots);
         }
+    }
+
+    #[test]
+    fn counters_are_slots_like_others_but_for_being_superseded_by_their_own_site_only() {
+        let mut set: Columns = [1, 70, PARTS, PARTS + 5].into_iter().collect();
+        assert!(set.contains(PARTS + 5) && !set.contains(PARTS + 4) && set.has_parts());
+        assert_eq!(set.parts().iter().collect::<Vec<_>>(), [PARTS, PARTS + 5]);
+        assert_eq!(set.without_parts().iter().collect::<Vec<_>>(), [1, 70]);
+        let write: Columns = [70, PARTS].into_iter().collect();
+        set.supersede(&write, false);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [1, PARTS, PARTS + 5]);
+        set.supersede(&write, true);
+        set.remove(PARTS + 5);
+        assert_eq!(set, Columns::one(1));
+        assert!(
+            Columns::one(PARTS).intersects(&write) && write.intersection(&Columns::one(PARTS)).len() == 1
+        );
     }
 
     #[test]

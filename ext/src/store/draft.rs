@@ -116,6 +116,9 @@ impl Draft {
         }
         let mut rest = columns.clone();
         let mut raised: SmallVec<[(Columns, u64); 2]> = SmallVec::new();
+        // Whose part of a counter it is that is written shows when the transaction commits: see `keep`.
+        let mut parts = if rest.has_parts() { rest.parts() } else { Columns::new() };
+        rest.subtract(&parts);
         for (group, _) in &mut self.kept {
             take(&mut group.columns, &mut rest, group.col_version, &mut raised);
         }
@@ -123,10 +126,18 @@ impl Draft {
         for touched in &mut self.touched {
             take(&mut touched.columns, &mut rest, touched.col_version, &mut raised);
         }
-        self.touched.retain(|touched| !touched.columns.is_empty());
         if !rest.is_empty() {
             raised.push((rest, 1));
         }
+        if !parts.is_empty() {
+            let mut counted: SmallVec<[(Columns, u64); 2]> = SmallVec::new();
+            for touched in &mut self.touched {
+                take(&mut touched.columns, &mut parts, touched.col_version, &mut counted);
+            }
+            raised.extend(counted);
+            raised.extend((!parts.is_empty()).then_some((parts, 1)));
+        }
+        self.touched.retain(|touched| !touched.columns.is_empty());
         for (columns, col_version) in raised {
             self.touched.push(Touched { columns, col_version, order });
         }
@@ -134,6 +145,13 @@ impl Draft {
     }
 
     fn stands_at_the_limit(&self, columns: &Columns) -> bool {
+        let registers;
+        let columns = if columns.has_parts() {
+            registers = columns.without_parts();
+            &registers
+        } else {
+            columns
+        };
         let kept = self.kept.iter().map(|(group, _)| (&group.columns, group.col_version));
         let touched = self.touched.iter().map(|touched| (&touched.columns, touched.col_version));
         kept.chain(touched).any(|(set, version)| version >= COL_VERSION_MAX && set.intersects(columns))
@@ -146,10 +164,11 @@ impl Draft {
         }
         for (group, step) in remote.clock.groups.iter().zip(&remote.steps) {
             for (kept, _) in &mut self.kept {
-                kept.columns.subtract(&group.columns);
+                kept.columns.supersede(&group.columns, kept.site == group.site);
             }
+            // A counter's part that this transaction wrote is written once more over whatever came of it: see `keep`.
             for touched in &mut self.touched {
-                touched.columns.subtract(&group.columns);
+                touched.columns.supersede(&group.columns, false);
             }
             let group = Group { db_version, ..group.clone() };
             self.kept.push((group, Step { db_version: 0, ..*step }));
@@ -227,6 +246,12 @@ impl Draft {
             rank.union_with(&touched.columns);
         }
         let kept = &mut self.kept;
+        if rank.has_parts() {
+            self.touched.iter_mut().filter(|touched| touched.order == order).for_each(|touched| {
+                supersede_parts(kept, touched, local.site);
+            });
+            kept.retain(|(group, _)| !group.columns.is_empty());
+        }
         self.touched.retain(|touched| {
             if touched.order != order {
                 return true;
@@ -261,6 +286,20 @@ impl Draft {
         }
         Run { key, count, clock: RowClock { cl: self.cl, groups }, steps }
     }
+}
+
+/// Lets a write of this site's parts go on from what they are: `touched` counted its writes from 0. Nobody else writes
+/// them, so at the limit they stand still, and the site's versions tell them apart.
+fn supersede_parts(kept: &mut [(Group, Step)], touched: &mut Touched, site: u32) {
+    let parts = touched.columns.parts();
+    let mut before = 0;
+    for (group, _) in kept.iter_mut().filter(|(group, _)| group.site == site) {
+        if group.columns.intersects(&parts) {
+            before = before.max(group.col_version);
+            group.columns.subtract(&parts);
+        }
+    }
+    touched.col_version = (touched.col_version + before).min(COL_VERSION_MAX);
 }
 
 fn take(

@@ -14,6 +14,7 @@ mod collected;
 pub mod columns;
 pub mod draft;
 mod edit;
+mod fold;
 pub mod log;
 mod lookup;
 pub mod op;
@@ -25,7 +26,7 @@ pub mod tables;
 mod versions;
 
 pub use clock::{Group, Key, RowClock, Run};
-pub use columns::{Columns, ROW};
+pub use columns::{COUNTERS_MAX, Columns, PARTS, ROW, is_part};
 pub use draft::LocalVersion;
 pub use log::{Completed, Tail};
 pub use op::{Kind, Mark, Ops};
@@ -34,11 +35,8 @@ pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crsql_core::collect::Collected;
-use crsql_core::ids::SiteId;
-use crsql_core::version_vector::RangeSet;
 use lookup::{Layers, Lookup, Segments};
 use replay::Clocks;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use tables::Statements;
 
@@ -141,7 +139,9 @@ impl Store {
                 "this database is read-only and holds no crsql tables yet; open it writable once".into(),
             ));
         }
-        self.db.exec("SAVEPOINT crsql_create")?;
+        // An INSERT INTO crsql_changes may be the first that this database hears of us, and SQLite opens no savepoint
+        // inside a statement that writes. Then a failure is undone by hand.
+        let has_savepoint = self.db.exec("SAVEPOINT crsql_create").is_ok();
         let made = self.db.exec(tables::SCHEMA).and_then(|()| {
             self.db
                 .prepare("INSERT INTO main.__crsql_site VALUES (1, ?1)")?
@@ -152,14 +152,28 @@ impl Store {
                  INSERT INTO main.__crsql_state VALUES (1, 1, 1, 0, 0, 1)",
             )
         });
-        if made.is_err() {
-            self.db.exec("ROLLBACK TO crsql_create").ok();
+        match (has_savepoint, &made) {
+            (true, Ok(())) => self.db.exec("RELEASE crsql_create")?,
+            (true, Err(_)) => {
+                self.db.exec("ROLLBACK TO crsql_create").ok();
+                self.db.exec("RELEASE crsql_create")?;
+            }
+            (false, Ok(())) => {}
+            (false, Err(_)) => self.drop_tables(),
         }
-        self.db.exec("RELEASE crsql_create")?;
         made?;
         self.forget();
         self.has_schema = Some(true);
         Ok(())
+    }
+
+    /// Drops the tables of a store that was made in part.
+    fn drop_tables(&self) {
+        let names =
+            tables::SCHEMA.split("CREATE TABLE main.").skip(1).filter_map(|rest| rest.split(' ').next());
+        for name in names {
+            self.db.exec(&format!("DROP TABLE IF EXISTS main.{name}")).ok();
+        }
     }
 
     /// Forgets whatever a rollback, a schema change or somebody else's write may have changed.
@@ -203,9 +217,17 @@ impl Store {
         self.spilled = spilled;
     }
 
-    /// The schema changed: our tables may have come or gone.
+    /// The schema changed: our tables may have come or gone, or others may have taken their place.
     pub fn recheck_schema(&mut self) {
-        self.has_schema = None;
+        match self.spilled {
+            None => {
+                let raised = self.raised;
+                self.forget();
+                self.raised = raised;
+            }
+            // A part of the open transaction is ours; nobody else can have written.
+            Some(_) => self.has_schema = None,
+        }
     }
 
     /// True when a part of the open transaction is stored already.
@@ -501,80 +523,5 @@ impl Store {
             generation: tail.generation + 1,
             rows: 0,
         })
-    }
-
-    /// Moves the log into the segments.
-    pub fn fold(&mut self) -> Result<()> {
-        let overlay = self.overlay()?;
-        let generation = self.tail().generation;
-        let statements = self.statements.as_mut().expect("refresh prepared them");
-        let completed = self.sites.completed_by_log(statements, generation)?.to_vec();
-        bulk::write_layer(statements, &overlay)?;
-        statements.log_clear.run()?;
-        self.sites.complete(self.db, &completed)?;
-        let tail = self.tail();
-        self.set_state(Tail { generation: tail.generation + 1, rows: 0, ..tail })
-    }
-
-    /// Puts clocks where they belong now, outside of any version. Nothing may be pending.
-    pub fn rewrite(&mut self, layer: &Layer) -> Result<()> {
-        self.refresh()?;
-        if self.tail().rows > 0 {
-            self.fold()?;
-        }
-        bulk::write_layer(self.statements.as_mut().ok_or_else(bytes::damaged)?, layer)?;
-        self.segments_changed()
-    }
-
-    /// Segments were changed outside of a commit: every connection must read them again.
-    pub fn segments_changed(&mut self) -> Result<()> {
-        if !self.refresh()? {
-            return Ok(());
-        }
-        let tail = self.tail();
-        if tail.rows > 0 {
-            return self.fold();
-        }
-        self.set_state(Tail { generation: tail.generation + 1, ..tail })
-    }
-
-    /// Goes on as another site. `vector` is what is held now; the old identity's versions become a range like
-    /// any other site's.
-    pub fn become_site(&mut self, id: &SiteId, vector: &BTreeMap<u32, RangeSet>) -> Result<()> {
-        if self.tail().rows > 0 {
-            self.fold()?;
-        }
-        let old = self.site;
-        let held: Vec<Completed> = vector
-            .get(&old)
-            .map(|own| own.iter().map(|(lo, hi)| (old, lo, hi)).collect())
-            .unwrap_or_default();
-        self.db
-            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(old | sites::MISSING))])?;
-        self.sites.complete(self.db, &held)?;
-        let ordinal = self.sites.ordinal(self.db, id)?;
-        self.db
-            .prepare("UPDATE main.__crsql_state SET site = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(ordinal))])?;
-        let tail = self.tail();
-        self.site = ordinal;
-        self.set_state(Tail { version: 0, generation: tail.generation + 1, ..tail })
-    }
-
-    /// Sets the counters of an empty log.
-    pub fn set_state(&mut self, tail: Tail) -> Result<()> {
-        let statements = self.statements.as_mut().expect("refresh prepared them");
-        statements.state_update.execute(&[
-            ValueRef::Integer(tail.db_version as i64),
-            ValueRef::Integer(tail.version as i64),
-            ValueRef::Integer(tail.generation as i64),
-        ])?;
-        self.tail = Some(tail);
-        self.lookup.clear();
-        self.overlay = Rc::default();
-        self.overlay_at = tail.db_version;
-        self.overlay_generation = tail.generation;
-        Ok(())
     }
 }

@@ -35,6 +35,7 @@ CREATE TABLE main.__crsql_column (
   id INTEGER NOT NULL,
   name TEXT NOT NULL,
   type TEXT NOT NULL DEFAULT 'register',
+  slot INTEGER NOT NULL DEFAULT 0,
   PRIMARY KEY (table_id, id)
 ) WITHOUT ROWID;
 CREATE TABLE main.__crsql_segment (
@@ -45,6 +46,13 @@ CREATE TABLE main.__crsql_segment (
   PRIMARY KEY (table_id, start)
 ) WITHOUT ROWID;
 CREATE INDEX main.__crsql_segment_newest ON __crsql_segment (max_db_version);
+CREATE TABLE main.__crsql_typed (
+  table_id INTEGER NOT NULL,
+  key BLOB NOT NULL,
+  slot INTEGER NOT NULL,
+  data BLOB NOT NULL,
+  PRIMARY KEY (table_id, key, slot)
+) WITHOUT ROWID;
 CREATE TABLE main.__crsql_log (
   db_version INTEGER PRIMARY KEY,
   data BLOB NOT NULL
@@ -54,6 +62,7 @@ CREATE TABLE main.__crsql_parked (
   table_name TEXT NOT NULL,
   pk BLOB NOT NULL,
   cid TEXT NOT NULL,
+  part BLOB NOT NULL,
   val,
   col_version INTEGER NOT NULL,
   cl INTEGER NOT NULL,
@@ -63,7 +72,7 @@ CREATE TABLE main.__crsql_parked (
   db_version INTEGER NOT NULL,
   kind TEXT NOT NULL,
   reason TEXT NOT NULL,
-  UNIQUE (table_name, pk, cid)
+  UNIQUE (table_name, pk, cid, part)
 );
 CREATE INDEX main.__crsql_parked_newest ON __crsql_parked (db_version);
 CREATE TABLE main.__crsql_config (

@@ -1,81 +1,18 @@
 //! Databases in files, real sockets on loopback, other connections that write.
 
+#[path = "app/mod.rs"]
+mod app;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use app::{App, DEADLINE, until, until_equal};
 use crsql_client::node::Event;
 use crsql_client::sync::{Address, Client, Config, Listen, Phase, Target};
-use rusqlite::Connection;
 
-/// Generous: reached only by a test that fails.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-const SCHEMA: &str = "
-PRAGMA journal_mode = WAL;
-CREATE TABLE todo (id INTEGER PRIMARY KEY NOT NULL, title TEXT);
-SELECT crsql_as_crr('todo');";
-
-/// An application: another connection to the file.
-struct App {
-    conn: Connection,
-    path: PathBuf,
-}
-
-impl App {
-    fn new(dir: &tempfile::TempDir, name: &str) -> App {
-        let app = App::bare(dir, name);
-        app.exec(SCHEMA);
-        app
-    }
-
-    fn bare(dir: &tempfile::TempDir, name: &str) -> App {
-        let path = dir.path().join(name);
-        let conn = Connection::open(&path).unwrap();
-        crsql::register(&conn).unwrap();
-        conn.busy_timeout(DEADLINE).unwrap();
-        conn.pragma_update(None, "synchronous", "OFF").unwrap();
-        App { conn, path }
-    }
-
-    fn exec(&self, sql: &str) {
-        self.conn.execute_batch(sql).unwrap_or_else(|error| panic!("{error}\n in {sql}"));
-    }
-
-    fn text(&self, sql: &str) -> String {
-        self.conn
-            .query_row(&format!("SELECT CAST(({sql}) AS TEXT)"), [], |row| row.get(0))
-            .unwrap_or_default()
-    }
-
-    fn titles(&self) -> String {
-        self.text("SELECT coalesce(group_concat(title), '') FROM (SELECT title FROM todo ORDER BY id)")
-    }
-
-    fn digest(&self) -> String {
-        self.text("SELECT crsql_digest()")
-    }
-
-    async fn sync(&self, config: Config) -> Client {
-        Client::open(&self.path, config).await.unwrap()
-    }
-}
-
-/// Waits for a fact.
-async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let end = tokio::time::Instant::now() + DEADLINE;
-    while !is_true() {
-        assert!(tokio::time::Instant::now() < end, "it never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn until_equal(apps: &[&App]) {
-    until("all digests are equal", || {
-        let first = apps[0].digest();
-        apps.iter().all(|app| app.digest() == first)
-    })
-    .await;
+fn open(app: &App, config: Config) -> impl Future<Output = Client> {
+    let path = app.path.clone();
+    async move { Client::open(path, config).await.unwrap() }
 }
 
 fn loopback() -> SocketAddr {
@@ -97,10 +34,10 @@ fn to(addresses: &[SocketAddr]) -> Config {
 #[tokio::test]
 async fn commits_of_other_connections_reach_the_peer_without_being_announced() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (App::new(&dir, "a.db"), App::new(&dir, "b.db"));
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
     a.exec("INSERT INTO todo VALUES (1, 'milk')");
-    let server = a.sync(listening()).await;
-    let client = b.sync(to(&[server.address().unwrap()])).await;
+    let server = open(&a, listening()).await;
+    let client = open(&b, to(&[server.address().unwrap()])).await;
     client.synced().await.unwrap();
     assert_eq!(b.titles(), "milk");
     b.exec("INSERT INTO todo VALUES (2, 'bread')");
@@ -121,7 +58,7 @@ async fn commits_of_other_connections_reach_the_peer_without_being_announced() {
 async fn peers_in_a_line_a_ring_and_a_mesh_converge_through_a_partition() {
     for shape in ["line", "ring", "mesh"] {
         let dir = tempfile::tempdir().unwrap();
-        let apps: Vec<_> = (0..4).map(|at| App::new(&dir, &format!("{at}.db"))).collect();
+        let apps: Vec<_> = (0..4).map(|at| App::new(dir.path(), &format!("{at}.db"))).collect();
         let mut clients: Vec<Client> = Vec::new();
         for app in &apps {
             let known: Vec<_> = clients.iter().map(|client| client.address().unwrap()).collect();
@@ -131,7 +68,7 @@ async fn peers_in_a_line_a_ring_and_a_mesh_converge_through_a_partition() {
                 "ring" => known.last().copied().into_iter().collect(),
                 _ => known,
             };
-            clients.push(app.sync(to(&dialed)).await);
+            clients.push(open(app, to(&dialed)).await);
         }
         for (at, app) in apps.iter().enumerate() {
             app.exec(&format!("INSERT INTO todo VALUES ({at}, 't{at}')"));
@@ -144,7 +81,7 @@ async fn peers_in_a_line_a_ring_and_a_mesh_converge_through_a_partition() {
         apps[0]
             .exec("INSERT INTO todo VALUES (11, 'meanwhile'); UPDATE todo SET title = 'by 0' WHERE id = 0");
         let known: Vec<_> = clients.iter().map(|client| client.address().unwrap()).collect();
-        clients.push(apps[3].sync(to(&known[2..])).await);
+        clients.push(open(&apps[3], to(&known[2..])).await);
         until_equal(&apps.iter().collect::<Vec<_>>()).await;
         assert_eq!(apps[1].text("SELECT count(*) FROM todo"), "6", "{shape}");
         for client in clients {
@@ -156,10 +93,10 @@ async fn peers_in_a_line_a_ring_and_a_mesh_converge_through_a_partition() {
 #[tokio::test]
 async fn who_was_offline_sends_everything_later() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (App::new(&dir, "a.db"), App::new(&dir, "b.db"));
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
     // A free port at which nobody listens yet.
     let address = std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap();
-    let client = b.sync(Config { targets: vec![peer(address)], ..Config::default() }).await;
+    let client = open(&b, Config { targets: vec![peer(address)], ..Config::default() }).await;
     for at in 0..50 {
         b.exec(&format!("INSERT INTO todo VALUES ({at}, 't{at}')"));
     }
@@ -170,7 +107,7 @@ async fn who_was_offline_sends_everything_later() {
     .await;
     assert!(!client.status().is_synced());
     let listen = Listen::new(address, "demo");
-    let server = a.sync(Config { listen: Some(listen), ..Config::default() }).await;
+    let server = open(&a, Config { listen: Some(listen), ..Config::default() }).await;
     client.flush().await.unwrap();
     assert_eq!(a.digest(), b.digest());
     server.close().await;
@@ -180,12 +117,12 @@ async fn who_was_offline_sends_everything_later() {
 #[tokio::test]
 async fn a_wrong_token_and_a_wrong_room_are_told_and_a_callback_is_asked_each_time() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (App::new(&dir, "a.db"), App::new(&dir, "b.db"));
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
     let listen = Listen { token: Some("secret".into()), ..Listen::new(loopback(), "demo") };
-    let server = a.sync(Config { listen: Some(listen), ..Config::default() }).await;
+    let server = open(&a, Config { listen: Some(listen), ..Config::default() }).await;
     let address = server.address().unwrap();
     let fault_with = async |target: Target| {
-        let client = b.sync(Config { targets: vec![target], ..Config::default() }).await;
+        let client = open(&b, Config { targets: vec![target], ..Config::default() }).await;
         until("it is refused", || client.status().links[0].fault.is_some()).await;
         let fault = client.status().links[0].fault.clone().unwrap();
         client.close().await;
@@ -199,7 +136,7 @@ async fn a_wrong_token_and_a_wrong_room_are_told_and_a_callback_is_asked_each_ti
         "no-room (8): this node holds room \"demo\", not \"other\"".to_owned()
     );
     let target = peer(address).with_token_callback(|| Box::pin(async { Ok("secret".to_owned()) }));
-    let client = b.sync(Config { targets: vec![target], ..Config::default() }).await;
+    let client = open(&b, Config { targets: vec![target], ..Config::default() }).await;
     client.synced().await.unwrap();
     let broken = peer(address).with_token_callback(|| Box::pin(async { Err("the login failed".to_owned()) }));
     assert!(fault_with(broken).await.contains("the login failed"));
@@ -210,9 +147,9 @@ async fn a_wrong_token_and_a_wrong_room_are_told_and_a_callback_is_asked_each_ti
 #[tokio::test]
 async fn presence_and_comparison_go_through_sockets() {
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (App::new(&dir, "a.db"), App::new(&dir, "b.db"));
-    let server = a.sync(listening()).await;
-    let client = b.sync(to(&[server.address().unwrap()])).await;
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let server = open(&a, listening()).await;
+    let client = open(&b, to(&[server.address().unwrap()])).await;
     client.synced().await.unwrap();
     let mut events = server.events();
     client.present("cursor", b"7", Duration::from_secs(30)).await.unwrap();
@@ -234,8 +171,8 @@ async fn presence_and_comparison_go_through_sockets() {
 async fn strangers_and_browsers_get_nothing_and_harm_nobody() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let dir = tempfile::tempdir().unwrap();
-    let (a, b) = (App::new(&dir, "a.db"), App::new(&dir, "b.db"));
-    let server = a.sync(listening()).await;
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let server = open(&a, listening()).await;
     let address = server.address().unwrap();
     for (headers, answer) in [
         ("Origin: https://evil.example\r\nSec-WebSocket-Protocol: crsql-sync.v1\r\n", "403"),
@@ -254,7 +191,7 @@ async fn strangers_and_browsers_get_nothing_and_harm_nobody() {
     }
     let mut garbage = tokio::net::TcpStream::connect(address).await.unwrap();
     garbage.write_all(&[0xff; 4096]).await.unwrap();
-    let client = b.sync(to(&[address])).await;
+    let client = open(&b, to(&[address])).await;
     b.exec("INSERT INTO todo VALUES (1, 'milk')");
     client.flush().await.unwrap();
     assert_eq!(a.titles(), "milk");
@@ -271,7 +208,7 @@ async fn what_is_no_database_or_can_not_be_listened_on_is_said_at_once() {
     assert!(error.contains("not a database"), "{error}");
     let taken = std::net::TcpListener::bind(loopback()).unwrap();
     let listen = Some(Listen::new(taken.local_addr().unwrap(), "demo"));
-    let app = App::new(&dir, "a.db");
+    let app = App::new(dir.path(), "a.db");
     let error =
         Client::open(&app.path, Config { listen, ..Config::default() }).await.unwrap_err().to_string();
     assert!(error.starts_with("cannot listen on 127.0.0.1:"), "{error}");

@@ -2,14 +2,21 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use crsql_core::msgpack::{Malformed, Read, Reader};
+use serde::Serialize;
 
 /// The reason of an error or of a rejected transaction. Numbers are stable; unknown ones keep their number.
 ///
 /// Below 64 they concern a connection, from 64 on a single transaction.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Code(pub u16);
+
+impl Read for Code {
+    fn read(input: &mut Reader<'_, '_>) -> Result<Code, Malformed> {
+        u16::read(input).map(Code)
+    }
+}
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $text:literal;)*) => {

@@ -7,7 +7,6 @@ use crate::code::{Code, Fault};
 use crate::limits::*;
 use crate::message::{Frame, Message, SKIPPABLE_TAG_MIN};
 use crsql_core::version_vector::VersionVector;
-use serde::Deserialize;
 
 /// The bytes of a message.
 pub fn encode(message: &Message) -> Vec<u8> {
@@ -25,19 +24,13 @@ pub fn decode(bytes: &[u8], bytes_max: usize) -> Result<Option<Message>, Fault> 
     let Some((&tag, fields)) = bytes.split_first() else {
         return Err(Fault::new(Code::MALFORMED, "a message of 0 bytes"));
     };
-    let mut reader = rmp_serde::Deserializer::from_read_ref(fields);
-    reader.set_max_depth(DEPTH_MAX);
-    let Some(message) = Message::read_fields(tag, &mut reader) else {
+    let Some(message) = Message::read_fields(tag, fields) else {
         return match tag {
             SKIPPABLE_TAG_MIN.. => Ok(None),
             _ => Err(Fault::new(Code::UNKNOWN_MESSAGE, format!("unknown message {tag}"))),
         };
     };
     let message = message.map_err(|error| Fault::new(Code::MALFORMED, format!("message {tag}: {error}")))?;
-    // At the end of the input there is no marker to read; anything else, even an error, is a byte too many.
-    if !matches!(<()>::deserialize(&mut reader), Err(rmp_serde::decode::Error::InvalidMarkerRead(_))) {
-        return Err(Fault::new(Code::MALFORMED, format!("more bytes follow message {tag}")));
-    }
     check(&message)?;
     Ok(Some(message))
 }

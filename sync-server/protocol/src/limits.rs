@@ -36,9 +36,6 @@ pub const DIGEST_ENTRIES_MAX: usize = 1 << 12;
 /// Largest packed key in a digest range, in bytes.
 pub const DIGEST_KEY_BYTES_MAX: usize = 64 << 10;
 
-/// Deepest nesting of a message.
-pub const DEPTH_MAX: usize = 16;
-
 /// Largest presence value, in bytes.
 pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
 
@@ -89,9 +86,10 @@ pub struct Limits {
     pub credit_ms: u64,
     /// How long a push may go unanswered, in milliseconds.
     pub ack_ms: u64,
-    /// Messages accepted per second, on average; five times as many in a burst.
+    /// Messages accepted per second, on average; five times as many in a burst. Beyond it the driver is told to
+    /// read more slowly, see [`Session::read_after_ms`](crate::session::Session::read_after_ms).
     pub messages_per_second: u64,
-    /// Bytes accepted per second, on average; five times as many in a burst.
+    /// Bytes accepted per second, on average; five times as many in a burst. Beyond it as with messages.
     pub bytes_per_second: u64,
     /// Presence messages accepted per second; more are dropped without a word.
     pub presence_per_second: u64,
@@ -128,8 +126,8 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Rate {
     per_second: u64,
-    /// In thousandths, so that a millisecond of a slow rate is not rounded away.
-    tokens: u64,
+    /// In thousandths, so that a millisecond of a slow rate is not rounded away. Negative: owed.
+    tokens: i64,
     at_ms: Option<u64>,
 }
 
@@ -139,22 +137,47 @@ const BURST_SECONDS: u64 = 5;
 impl Rate {
     /// A full bucket.
     pub fn new(per_second: u64) -> Rate {
-        Rate { per_second, tokens: per_second.saturating_mul(BURST_SECONDS * 1000), at_ms: None }
+        let mut rate = Rate { per_second, tokens: 0, at_ms: None };
+        rate.tokens = rate.full();
+        rate
+    }
+
+    fn full(&self) -> i64 {
+        i64::try_from(self.per_second.saturating_mul(BURST_SECONDS * 1000)).unwrap_or(i64::MAX)
+    }
+
+    fn fill(&mut self, now_ms: u64) {
+        let elapsed = now_ms.saturating_sub(self.at_ms.unwrap_or(now_ms));
+        self.at_ms = Some(self.at_ms.unwrap_or(now_ms).max(now_ms));
+        let earned = i64::try_from(elapsed.saturating_mul(self.per_second)).unwrap_or(i64::MAX);
+        self.tokens = self.tokens.saturating_add(earned).min(self.full());
+    }
+
+    fn cost(&self, amount: u64) -> i64 {
+        i64::try_from(amount.saturating_mul(1000)).unwrap_or(i64::MAX).min(self.full())
     }
 
     /// Takes `amount` if there is that much. An amount beyond a whole bucket passes when the bucket is full, or
     /// it could never pass.
     pub fn take(&mut self, now_ms: u64, amount: u64) -> bool {
-        let full = self.per_second.saturating_mul(BURST_SECONDS * 1000);
-        let elapsed = now_ms.saturating_sub(self.at_ms.unwrap_or(now_ms));
-        self.at_ms = Some(self.at_ms.unwrap_or(now_ms).max(now_ms));
-        self.tokens = self.tokens.saturating_add(elapsed.saturating_mul(self.per_second)).min(full);
-        let cost = amount.saturating_mul(1000).min(full);
+        self.fill(now_ms);
+        let cost = self.cost(amount);
         let enough = self.tokens >= cost;
         if enough {
             self.tokens -= cost;
         }
         enough
+    }
+
+    /// Takes `amount`, if need be on credit, and says how many milliseconds to wait before taking more. None, and
+    /// nothing is taken, once a whole bucket is owed: somebody did not wait.
+    pub fn take_and_wait(&mut self, now_ms: u64, amount: u64) -> Option<u64> {
+        self.fill(now_ms);
+        if self.tokens <= -self.full() {
+            return None;
+        }
+        self.tokens -= self.cost(amount);
+        Some(u64::try_from(-self.tokens).unwrap_or(0).div_ceil(self.per_second.max(1)))
     }
 }
 
@@ -173,5 +196,19 @@ mod tests {
         assert!(!rate.take(5, 1));
         assert!(rate.take(1_000_100, 1));
         assert!(Rate::new(10).take(0, u64::MAX), "more than a burst passes a full bucket");
+    }
+
+    #[test]
+    fn who_waits_as_told_keeps_to_the_average_and_who_does_not_is_refused() {
+        let mut rate = Rate::new(10);
+        let mut now_ms = 0;
+        for _ in 0..1000 {
+            now_ms += rate.take_and_wait(now_ms, 1).unwrap();
+        }
+        assert_eq!(now_ms, 95_000, "a burst of 50, then 10 a second");
+        let mut rate = Rate::new(10);
+        assert_eq!((0..1000).filter(|_| rate.take_and_wait(0, 1).is_some()).count(), 100);
+        assert_eq!(Rate::new(10).take_and_wait(0, u64::MAX), Some(0));
+        assert_eq!(Rate::new(0).take_and_wait(0, 1), None);
     }
 }

@@ -48,13 +48,12 @@ macro_rules! messages {
                 match self { $(Message::$name(fields) => rmp_serde::encode::write(out, fields),)* }
             }
 
-            pub(crate) fn read_fields<'de, R: rmp_serde::decode::ReadSlice<'de>>(
+            pub(crate) fn read_fields(
                 tag: u8,
-                reader: &mut rmp_serde::Deserializer<R>,
-            ) -> Option<Result<Message, rmp_serde::decode::Error>> {
-                use serde::Deserialize;
+                fields: &[u8],
+            ) -> Option<Result<Message, crsql_core::msgpack::Malformed>> {
                 Some(match tag {
-                    $($tag => $name::deserialize(reader).map(Message::$name),)*
+                    $($tag => crsql_core::msgpack::from_slice(fields).map(Message::$name),)*
                     _ => return None,
                 })
             }

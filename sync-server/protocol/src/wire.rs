@@ -3,7 +3,7 @@
 //! Fields are only ever appended to a record. A reader skips the fields it does not know, and takes the stated
 //! default for fields that an older writer did not send.
 
-use serde::de::{self, Deserialize, Deserializer, Visitor};
+use crsql_core::msgpack::{Malformed, Read, Reader};
 use serde::ser::{Serialize, Serializer};
 
 /// Declares a record: a struct that travels as an array of its fields in this order.
@@ -18,39 +18,44 @@ macro_rules! record {
         #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
         pub struct $name { $($(#[$field_meta])* pub $field: $ty),+ }
 
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
-                impl<'de> serde::de::Visitor<'de> for Fields {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str(concat!("the array of a ", stringify!($name)))
-                    }
-
-                    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<$name, A::Error> {
-                        let record = $name {
-                            $($field: match seq.next_element()? {
-                                Some(value) => value,
-                                None => $crate::wire::record!(@missing A, $name, $field $(, $default)?),
-                            }),+
-                        };
-                        while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                        Ok(record)
-                    }
-                }
-                deserializer.deserialize_seq(Fields)
+        impl crsql_core::msgpack::Read for $name {
+            fn read(
+                input: &mut crsql_core::msgpack::Reader<'_, '_>,
+            ) -> Result<Self, crsql_core::msgpack::Malformed> {
+                let mut left = input.list()?;
+                let record = $name {
+                    $($field: match left.checked_sub(1) {
+                        Some(rest) => {
+                            left = rest;
+                            crsql_core::msgpack::Read::read(input)
+                                .map_err(|error| $crate::wire::in_field(stringify!($field), &error))?
+                        }
+                        None => $crate::wire::record!(@missing $name, $field $(, $default)?),
+                    }),+
+                };
+                (0..left).for_each(|_| input.skip());
+                Ok(record)
             }
         }
     };
-    (@missing $access:ident, $name:ident, $field:ident) => {
-        return Err(<$access::Error as serde::de::Error>::custom(
-            concat!(stringify!($name), " ends before its field ", stringify!($field)),
-        ))
+    (@missing $name:ident, $field:ident) => {
+        return Err($crate::wire::missing(concat!(
+            stringify!($name), " ends before its field ", stringify!($field)
+        )))
     };
-    (@missing $access:ident, $name:ident, $field:ident, $default:expr) => { $default };
+    (@missing $name:ident, $field:ident, $default:expr) => { $default };
 }
 pub(crate) use record;
+
+#[cold]
+pub(crate) fn missing(reason: &'static str) -> Malformed {
+    Malformed(reason.into())
+}
+
+#[cold]
+pub(crate) fn in_field(field: &str, error: &Malformed) -> Malformed {
+    Malformed::from(format!("{field}: {error}"))
+}
 
 /// Bytes on the wire, as MessagePack `bin`. A plain `Vec<u8>` would travel as an array of integers, twice as long.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -62,21 +67,9 @@ impl Serialize for Blob {
     }
 }
 
-impl<'de> Deserialize<'de> for Blob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Blob, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Blob;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-
-            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
-                Ok(Blob(bytes.to_vec()))
-            }
-        }
-        deserializer.deserialize_bytes(Bytes)
+impl Read for Blob {
+    fn read(input: &mut Reader<'_, '_>) -> Result<Blob, Malformed> {
+        Ok(Blob(input.bytes()?.to_vec()))
     }
 }
 
@@ -92,21 +85,9 @@ macro_rules! fixed_bytes {
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                struct Bytes;
-                impl Visitor<'_> for Bytes {
-                    type Value = $name;
-
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str(concat!(stringify!($len), " bytes"))
-                    }
-
-                    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<$name, E> {
-                        bytes.try_into().map($name).map_err(|_| E::invalid_length(bytes.len(), &self))
-                    }
-                }
-                deserializer.deserialize_bytes(Bytes)
+        impl Read for $name {
+            fn read(input: &mut Reader<'_, '_>) -> Result<$name, Malformed> {
+                input.fixed().map($name)
             }
         }
     };
@@ -129,6 +110,7 @@ fixed_bytes! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crsql_core::msgpack;
 
     record! {
         /// A record of the first release.
@@ -144,23 +126,23 @@ mod tests {
         let new = New { a: 1, b: Blob(vec![2]), c: 3, d: Some("x".into()) };
         let bytes = rmp_serde::to_vec(&new).unwrap();
         assert_eq!(bytes, [0x94, 1, 0xc4, 1, 2, 3, 0xa1, b'x']);
-        let old: Old = rmp_serde::from_slice(&bytes).unwrap();
+        let old: Old = msgpack::from_slice(&bytes).unwrap();
         assert_eq!(old, Old { a: 1, b: Blob(vec![2]) });
-        let back: New = rmp_serde::from_slice(&rmp_serde::to_vec(&old).unwrap()).unwrap();
+        let back: New = msgpack::from_slice(&rmp_serde::to_vec(&old).unwrap()).unwrap();
         assert_eq!(back, New { c: 7, d: None, ..new });
     }
 
     #[test]
     fn a_missing_field_of_the_first_release_is_an_error() {
-        let error = rmp_serde::from_slice::<Old>(&[0x91, 1]).unwrap_err();
+        let error = msgpack::from_slice::<Old>(&[0x91, 1]).unwrap_err();
         assert!(error.to_string().contains("Old ends before its field b"), "{error}");
     }
 
     #[test]
     fn bytes_are_bytes() {
         assert_eq!(rmp_serde::to_vec(&Blob(vec![1, 2])).unwrap(), [0xc4, 2, 1, 2]);
-        assert!(rmp_serde::from_slice::<Blob>(&[0x92, 1, 2]).is_err());
-        assert!(rmp_serde::from_slice::<Blob>(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0]).is_err());
-        assert!(rmp_serde::from_slice::<Chain>(&[0xc4, 2, 1, 2]).is_err());
+        assert!(msgpack::from_slice::<Blob>(&[0x92, 1, 2]).is_err());
+        assert!(msgpack::from_slice::<Blob>(&[0xc6, 0xff, 0xff, 0xff, 0xff, 0]).is_err());
+        assert!(msgpack::from_slice::<Chain>(&[0xc4, 2, 1, 2]).is_err());
     }
 }

@@ -106,11 +106,13 @@ settings! {
     materialise_delay: Span = "200ms",
     /// Bytes of pushes that may wait for the journal, over all connections
     journal_queue: Size = "256MiB",
+    /// Journal bytes of a room that are kept after they came into its database, for readers that come back
+    journal_keep: Size = "64MiB",
     /// How long an unused room stays in memory
     room_idle: Span = "1m",
     /// Room databases kept open
     open_rooms: usize = "1000",
-    /// Journal bytes of a room from which on a newcomer gets a snapshot
+    /// Bytes of a room, of its journal or its database, from which on a newcomer gets a snapshot
     snapshot_min: Size = "8MiB",
     /// Which part of a room, in percent, somebody must lack to get a snapshot
     snapshot_share: u64 = "30",
@@ -148,9 +150,11 @@ settings! {
     staged_bytes: Size = "512MiB",
     /// How long an incomplete transaction waits for its next frame
     stage_ttl: Span = "1h",
+    /// Bytes per second that a message or a request's body must come with, once begun; 0: any
+    min_bytes_per_second: Size = "1KiB",
     /// Messages per second from one connection, five times as many in a burst
     messages_per_second: u64 = "200",
-    /// Bytes per second from one connection, five times as many in a burst
+    /// Bytes per second from one connection, five times as many in a burst; beyond it the connection is read more slowly
     bytes_per_second: Size = "2MiB",
     /// Bytes per second into one room, five times as many in a burst
     room_bytes_per_second: Size = "20MiB",
@@ -160,7 +164,7 @@ settings! {
     new_sites_per_hour: usize = "10",
     /// Sites of one room
     sites_per_room: usize = "65536",
-    /// Journal bytes of one room; 0: no limit
+    /// Bytes of one room: its journal and, once that is trimmed, its database; 0: no limit
     room_bytes: Size = "0",
     /// Tables named by one changeset
     tables: usize = "512",
@@ -170,6 +174,12 @@ settings! {
     key_bytes: Size = "2KiB",
     /// Bytes of one cell
     cell_bytes: Size = "8MiB",
+    /// Bytes of a cell that is counted as large
+    cell_warning: Size = "1MiB",
+    /// Which part of a room's rows, in percent, may be deleted ones before that is reported
+    tombstone_share: u64 = "50",
+    /// How often that is looked at
+    tombstone_interval: Span = "10m",
     /// Bytes of one HTTP request
     body_bytes: Size = "16MiB",
     /// Silence after which a connection is pinged

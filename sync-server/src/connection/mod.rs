@@ -8,7 +8,7 @@ mod reply;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
 
 use crate::auth::{Grant, Permission};
 use crate::context::{Context, unix_ms};
+use crate::paced::Pace;
 use crate::random;
 use crate::room::{self, Cuts, Room, Rooms, Signal};
 use reply::Reply;
@@ -45,6 +46,8 @@ pub struct Arrival {
     pub token: Option<String>,
     /// Where it comes from, for the log.
     pub from: String,
+    /// The bytes that came from there.
+    pub received: Arc<AtomicU64>,
     /// Held until the handshake is done.
     pub _handshake: OwnedSemaphorePermit,
 }
@@ -64,6 +67,7 @@ pub(crate) struct Connection {
     /// Whether something was written that the socket has not been told to send.
     unflushed: bool,
     closing: bool,
+    pace: Pace,
 }
 
 /// What a connection has once it was let in.
@@ -99,6 +103,9 @@ impl Connection {
         let context = rooms.context().clone();
         let (replies, mut answers) = mpsc::unbounded_channel();
         let from = arrival.from.clone();
+        let settings = &context.settings;
+        let (least, grace) = (settings.min_bytes_per_second.0, settings.header_timeout.duration());
+        let pace = Pace::new(arrival.received.clone(), least, grace);
         let mut connection = Connection {
             id: context.next_id.fetch_add(1, Ordering::Relaxed),
             session: Session::accept(context.settings.session()),
@@ -111,6 +118,7 @@ impl Connection {
             storing: 0,
             unflushed: false,
             closing: false,
+            pace,
         };
         let id = connection.id;
         tracing::debug!(id, from, "connected");
@@ -131,6 +139,7 @@ impl Connection {
         let mut quick = true;
         let expiry = tokio::time::sleep(NEVER);
         tokio::pin!(expiry);
+        let mut rest = Box::pin(tokio::time::sleep(Duration::ZERO));
         while !self.closing {
             if quick && self.session.is_open() {
                 quick = false;
@@ -147,14 +156,25 @@ impl Connection {
                     Some(member) => (Some(&mut member.signal), Some(&mut member.present)),
                     None => (None, None),
                 };
+                // The next message waits in the socket while this connection is ahead of its rate.
+                let wait_ms = self.session.read_after_ms().saturating_sub(self.context.now_ms());
+                if wait_ms > 0 {
+                    rest.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
+                }
+                // In this order, so that a simulation can repeat it. What comes first is rare, or was asked for here.
                 tokio::select! {
-                    message = self.socket.recv(), if !leaving => Happening::Message(message),
+                    biased;
+                    () = &mut rest, if wait_ms > 0 => {
+                        self.pace.resume();
+                        continue;
+                    }
+                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    () = &mut expiry => Happening::Expired,
+                    _ = tick.tick() => Happening::Tick,
                     Some(reply) = answers.recv() => Happening::Reply(reply),
                     _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
-                    _ = tick.tick() => Happening::Tick,
-                    () = &mut expiry => Happening::Expired,
-                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
                 }
             };
             match happening {
@@ -162,6 +182,9 @@ impl Connection {
                 Happening::Reply(reply) => self.reply(reply).await,
                 Happening::Signal => self.feed().await,
                 Happening::Presence(presence) => self.presence(presence).await,
+                Happening::Tick if !self.is_resting() && self.pace.is_too_slow(std::time::Instant::now()) => {
+                    self.fail(Fault::new(Code::SLOW, "a message comes too slowly")).await;
+                }
                 Happening::Tick => {
                     self.handle(Input::Tick).await;
                     self.ask_for_gaps().await;
@@ -187,7 +210,13 @@ impl Connection {
         }
     }
 
+    /// Whether it is we who leave the next message in the socket.
+    fn is_resting(&self) -> bool {
+        self.session.read_after_ms() > self.context.now_ms()
+    }
+
     async fn message(&mut self, message: Option<Result<Message, axum::Error>>) {
+        self.pace.complete();
         match message {
             Some(Ok(Message::Binary(bytes))) => {
                 self.context.metrics.bytes_in.add(bytes.len() as u64);
@@ -216,7 +245,9 @@ impl Connection {
     async fn admit_bytes(&mut self, bytes: u64) -> bool {
         let Some(member) = &self.member else { return true };
         let room = member.room.clone();
-        for _ in 0..50 {
+        // Longer than a push may go unanswered would be in vain.
+        let tries = self.context.settings.session().limits.ack_ms / 200;
+        for _ in 0..tries {
             if room.admit_bytes(bytes) {
                 return true;
             }

@@ -7,17 +7,20 @@ use std::time::Instant;
 use bytes::Bytes;
 use crsql_core::ids::SiteId;
 use crsql_protocol::message::{Hello, Push, features};
-use crsql_protocol::session::{Event, Parcel, Read};
+use crsql_protocol::session::{Event, Read};
 use crsql_protocol::wire::Chain;
 use crsql_protocol::{Code, Fault, Input, Output};
 
 use super::reply::Reply;
 use super::{Connection, Member};
 use crate::auth::Permission;
-use crate::room::{Author, Cuts, unavailable};
+use crate::room::{Answer, Author, Cuts, Sought, unavailable};
 
 /// Pushes up to this many bytes are looked through where they arrive; longer ones on another thread.
 const INLINE_BYTES: usize = 32 << 10;
+
+/// How much of the rows that differ is sent at a time, in bytes.
+const REPAIR_BYTES: u64 = 1 << 20;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -122,14 +125,25 @@ impl Connection {
             Read::Versions { needs, bytes } => {
                 let progress = member.progress.take();
                 self.context.readers.run(move || {
-                    let answer = room.versions(&needs, bytes, zstd, progress);
-                    replies.send(Reply::Versions(answer.map_err(unavailable))).ok();
+                    let answer = match room.versions(&needs, bytes, zstd, progress) {
+                        Ok(Sought::Answer(answer)) => Ok(answer),
+                        Ok(Sought::Trimmed) => {
+                            let of = room.clone();
+                            return room.store.run(move |_| {
+                                let answer = of.fill(&needs, bytes, zstd).map_err(unavailable);
+                                replies.send(Reply::Versions(answer)).ok();
+                            });
+                        }
+                        Err(error) => Err(unavailable(error)),
+                    };
+                    replies.send(Reply::Versions(answer)).ok();
                 });
             }
-            Read::Rows { .. } => {
-                let answer = crate::room::Answer { parcel: Parcel::default(), progress: None };
-                replies.send(Reply::Versions(Ok(answer))).ok();
-            }
+            Read::Rows { ranges, bytes } => room.store.clone().run(move |_| {
+                let parcel = room.rows(&ranges, bytes.max(REPAIR_BYTES)).map_err(unavailable);
+                let answer = parcel.map(|parcel| Answer { parcel, progress: None });
+                replies.send(Reply::Versions(answer)).ok();
+            }),
         }
     }
 
@@ -169,11 +183,15 @@ impl Connection {
         let mut author = Author { grant: &member.grant, site: member.site, new_sites: &mut member.new_sites };
         self.storing += 1;
         let (replies, metrics) = (self.replies.clone(), self.context.metrics.clone());
-        room.push(self.id, checked, &mut author, &known, move |done| {
+        let reply = move |done| {
             drop(permit);
             metrics.ack.add(arrived.elapsed());
             replies.send(Reply::Stored(done)).ok();
-        });
+        };
+        match checked.is_repair() {
+            true => room.repair(checked, &mut author, reply),
+            false => room.push(self.id, checked, &mut author, &known, reply),
+        }
     }
 
     /// The chains of versions that are held already, to tell a repetition from another history.

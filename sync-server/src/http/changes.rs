@@ -51,6 +51,7 @@ pub async fn pull(
     let (room, _) = enter(&rooms, &name, &headers, Permission::Read, None).await?;
     let after = match &query.after {
         Some(text) => position(text, &room)?,
+        None if room.floor() > 0 => return Err(trimmed().into()),
         None => 0,
     };
     let wait = match &query.wait {
@@ -194,11 +195,14 @@ fn position(text: &str, room: &Room) -> Result<u64, Fault> {
     let pos: u64 = pos.parse().map_err(|_| malformed())?;
     let Cursor { epoch: now, pos: head } = room.head();
     if epoch != now || pos > head || pos < room.floor() {
-        let detail =
-            "the journal no longer has that position: POST what you hold to need, or fetch a snapshot";
-        return Err(Fault::new(Code::LOST, detail));
+        return Err(trimmed());
     }
     Ok(pos)
+}
+
+fn trimmed() -> Fault {
+    let detail = "the journal no longer has that position: POST what you hold to need, or fetch a snapshot";
+    Fault::new(Code::LOST, detail)
 }
 
 fn wants_json(headers: &HeaderMap) -> bool {

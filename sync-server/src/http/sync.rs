@@ -51,8 +51,13 @@ pub async fn upgrade(
         return (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response();
     };
     let longest = context.settings.message_bytes.bytes().max(HELLO_BYTES_MAX);
-    let arrival =
-        Arrival { room, token: bearer(&headers), from: peer.address.to_string(), _handshake: handshake };
+    let arrival = Arrival {
+        room,
+        token: bearer(&headers),
+        from: peer.address.to_string(),
+        received: peer.received.clone(),
+        _handshake: handshake,
+    };
     upgrade
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crsql_core::ids::SiteId;
+use crsql_core::version_vector::RangeSet;
 use crsql_protocol::message::{Frame, Head};
 use crsql_protocol::wire::Chain;
 use rusqlite::{Connection, params};
@@ -19,6 +20,9 @@ pub struct Found {
     pub frames: Vec<Frame>,
     /// The cuts that claimed some of the versions: first and last position.
     pub cuts: BTreeSet<(u64, u64)>,
+    /// The versions that the frames and cuts answer for. Of the versions looked at, those that are held and not here
+    /// were trimmed away, or are not whole.
+    pub covered: RangeSet,
     /// The first version that was not looked at because there was enough.
     pub next: Option<u64>,
 }
@@ -59,13 +63,14 @@ pub fn find(
         found.take(&mut version);
     }
     let mut select = connection.prepare_cached(
-        "SELECT first, last FROM claim WHERE room = ?1 AND site = ?2 AND hi >= ?3 AND lo <= ?4",
+        "SELECT first, last, lo, hi FROM claim WHERE room = ?1 AND site = ?2 AND hi >= ?3 AND lo <= ?4",
     )?;
     let hi = found.next.map_or(hi, |next| next - 1);
-    for cut in select.query_map(params![room, site.as_bytes(), lo as i64, hi as i64], |row| {
-        Ok((row.get::<_, i64>(0)? as u64, row.get::<_, i64>(1)? as u64))
-    })? {
-        found.cuts.insert(cut?);
+    let mut rows = select.query(params![room, site.as_bytes(), lo as i64, hi as i64])?;
+    while let Some(row) = rows.next()? {
+        let number = |at| row.get::<_, i64>(at).map(|number| number as u64);
+        found.cuts.insert((number(0)?, number(1)?));
+        found.covered.insert(number(2)?, number(3)?);
     }
     Ok(found)
 }
@@ -79,10 +84,15 @@ impl Found {
             Item::Claim(_) => None,
         };
         let latest = version.iter().max_by_key(|entry| entry.pos).and_then(chain_of);
+        let mut seqs = RangeSet::default();
         for entry in version.drain(..) {
             if let Item::Frame(frame) = entry.item
                 && Some(frame.chain) == latest
             {
+                seqs.insert(frame.seq_lo, frame.seq_hi);
+                if seqs.contains_range(0, frame.last_seq) {
+                    self.covered.insert(frame.site_version, frame.site_version);
+                }
                 self.frames.push(frame);
             }
         }

@@ -12,7 +12,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::writer::Writer;
 use super::{
-    Append, Entry, Found, Journal, JournalError, Listener, Opened, RoomKey, find, guard, read, rows,
+    Append, Entry, Found, Holding, Journal, JournalError, Listener, Opened, RoomKey, Trimmed, find, guard,
+    read, rows,
 };
 use crate::metrics::Metrics;
 use crate::random;
@@ -105,8 +106,12 @@ impl Journal for Local {
         })
     }
 
-    fn trim(&self, room: RoomKey, upto: u64) -> Result<(), JournalError> {
-        self.file(room).writer.trim(room, upto)
+    fn trim(&self, room: RoomKey, upto: u64, keep_bytes: u64) -> Result<Trimmed, JournalError> {
+        self.file(room).writer.trim(room, upto, keep_bytes)
+    }
+
+    fn restart(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<(), JournalError> {
+        self.file(room).writer.restart(room, random::u64(), holdings)
     }
 
     fn find(&self, room: RoomKey, site: SiteId, lo: u64, hi: u64, bytes: u64) -> Result<Found, JournalError> {
@@ -120,6 +125,11 @@ impl Journal for Local {
 
     fn chains_upto(&self, room: RoomKey, site: SiteId, version: u64) -> Result<Vec<Head>, JournalError> {
         self.file(room).with(|connection| find::chains_upto(connection, room.id, site, version))
+    }
+
+    fn restore(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<Cursor, JournalError> {
+        let epoch = random::u64();
+        self.file(room).writer.restore(room, epoch, holdings).map(|pos| Cursor { epoch, pos })
     }
 
     fn is_sound(&self) -> bool {

@@ -9,6 +9,7 @@ mod guard;
 mod local;
 mod read;
 mod rows;
+mod trim;
 mod writer;
 
 use std::sync::{Arc, Weak};
@@ -128,6 +129,17 @@ pub struct Opened {
     pub staged: Vec<Frame>,
 }
 
+/// What [`Journal::trim`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// The least position after which everything is there.
+    pub floor: u64,
+    /// Bytes of the entries that went.
+    pub freed: u64,
+    /// Whether it stopped only so that others have their turn.
+    pub more: bool,
+}
+
 /// Why a journal failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum JournalError {
@@ -145,6 +157,9 @@ pub enum JournalError {
     /// An append to a position that is not the end: one before it failed.
     #[error("journal {0}: an append before this one failed")]
     Gap(usize),
+    /// A position that was trimmed away.
+    #[error("journal {0}: it no longer reaches back that far")]
+    Trimmed(usize),
     /// The process is about to end.
     #[error("the journal is closed")]
     Closed,
@@ -167,14 +182,22 @@ pub trait Journal: Send + Sync {
     /// Tells `listener` of everything appended from now on. It replaces an earlier one of the room.
     fn subscribe(&self, room: RoomKey, listener: Weak<dyn Listener>);
 
+    /// Forgets every entry: only what is in the room's database is held, up to the position that this answers.
+    fn restore(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<Cursor, JournalError>;
+
     /// The entries after a position, about `bytes` of them and at least one.
     fn read(&self, room: RoomKey, after: u64, bytes: u64) -> Result<Vec<Entry>, JournalError>;
 
     /// The last position that is durable.
     fn head(&self, room: RoomKey) -> Result<u64, JournalError>;
 
-    /// Forgets the entries up to a position. What they held stays held.
-    fn trim(&self, room: RoomKey, upto: u64) -> Result<(), JournalError>;
+    /// Forgets the oldest entries up to a position, as long as more than `keep_bytes` of them are left. What they held
+    /// stays held. Stops after a while, so that appends need not wait long; chunks of incomplete versions stay, and cuts
+    /// are not cut.
+    fn trim(&self, room: RoomKey, upto: u64, keep_bytes: u64) -> Result<Trimmed, JournalError>;
+
+    /// Begins anew with what is held: another epoch, from the same position on.
+    fn restart(&self, room: RoomKey, holdings: Vec<Holding>) -> Result<(), JournalError>;
 
     /// What it has of versions `lo..=hi` of a site: frames in the order of versions and seqs, about `bytes` of
     /// them, and the cuts that claimed some of them.

@@ -99,11 +99,7 @@ pub fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let body: Vec<u8> = row.get(9)?;
     let version: Option<i64> = row.get(3)?;
     let item = match version {
-        None => {
-            let (versions, chains): (VersionVector, Vec<ChainAt>) =
-                rmp_serde::from_slice(&body).map_err(|error| corrupt(9, error))?;
-            Item::Claim(Claim { versions, chains })
-        }
+        None => Item::Claim(claim(&body)?),
         Some(version) => Item::Frame(Frame {
             site: SiteId(row.get(2)?),
             site_version: version as u64,
@@ -116,6 +112,13 @@ pub fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         }),
     };
     Ok(Entry { pos: row.get::<_, i64>(0)? as u64, more: row.get(1)?, item })
+}
+
+/// A claim from its body.
+pub fn claim(body: &[u8]) -> rusqlite::Result<Claim> {
+    let (versions, chains): (VersionVector, Vec<ChainAt>) =
+        crsql_core::msgpack::from_slice(body).map_err(|error| corrupt(9, error))?;
+    Ok(Claim { versions, chains })
 }
 
 /// The body of a claim.

@@ -11,7 +11,8 @@ use rusqlite::{Connection, ErrorCode, params};
 
 use super::local::Listeners;
 use super::rows::{claim_body, versions_of};
-use super::{Append, Appended, Item, JournalError, RoomKey};
+use super::trim::trim;
+use super::{Append, Appended, Holding, Item, JournalError, RoomKey, Trimmed};
 use crate::metrics::Metrics;
 
 /// Appends in one transaction, at most.
@@ -20,18 +21,29 @@ const GROUP: usize = 1024;
 /// Bytes after which a transaction is closed.
 const GROUP_BYTES: u64 = 8 << 20;
 
-type Reply = Sender<Result<(), JournalError>>;
+type Reply<T> = Sender<Result<T, JournalError>>;
 
 enum Job {
     Append(Append),
-    Create { room: String, epoch: u64, tie_break: u8, reply: Reply },
-    Trim { room: RoomKey, upto: u64, reply: Reply },
+    Create { room: String, epoch: u64, tie_break: u8, reply: Reply<()> },
+    Trim { room: RoomKey, upto: u64, keep_bytes: u64, reply: Reply<Trimmed> },
+    Restore { room: RoomKey, epoch: u64, holdings: Vec<Holding>, reply: Reply<u64> },
+    Restart { room: RoomKey, epoch: u64, holdings: Vec<Holding>, reply: Reply<()> },
 }
 
 /// A journal's writer.
 pub(super) struct Writer {
     jobs: Mutex<Option<Sender<Job>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// In a simulation there is no thread; whoever waits for an answer does the work himself.
+    #[cfg(test)]
+    simulated: Option<Simulated>,
+}
+
+#[cfg(test)]
+struct Simulated {
+    work: Arc<Mutex<Work>>,
+    appends: tokio::sync::mpsc::UnboundedSender<Append>,
 }
 
 impl Writer {
@@ -45,9 +57,41 @@ impl Writer {
         let (sender, jobs) = channel();
         connection.set_prepared_statement_cache_capacity(32);
         let work = Work { connection, journal, listeners, broken, metrics, heads: HashMap::new() };
+        #[cfg(test)]
+        if let Some(life) = crate::sim::Life::current() {
+            return Writer::simulated(work, life);
+        }
         let thread = std::thread::Builder::new().name(format!("journal-{journal}"));
         let thread = thread.spawn(move || work.run(&jobs)).expect("a thread can be started");
-        Writer { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) }
+        Writer {
+            jobs: Mutex::new(Some(sender)),
+            thread: Mutex::new(Some(thread)),
+            #[cfg(test)]
+            simulated: None,
+        }
+    }
+
+    /// Commits what waits, in groups, a while later, as long as the relay is alive.
+    #[cfg(test)]
+    fn simulated(work: Work, life: crate::sim::Life) -> Writer {
+        let (appends, mut waiting) = tokio::sync::mpsc::unbounded_channel::<Append>();
+        let work = Arc::new(Mutex::new(work));
+        let shared = work.clone();
+        tokio::spawn(async move {
+            while let Some(first) = waiting.recv().await {
+                life.pause().await;
+                if life.is_over() {
+                    return;
+                }
+                let mut group = vec![first];
+                while let Ok(next) = waiting.try_recv() {
+                    group.push(next);
+                }
+                shared.lock().unwrap().appends(group);
+            }
+        });
+        let simulated = Some(Simulated { work, appends });
+        Writer { jobs: Mutex::default(), thread: Mutex::default(), simulated }
     }
 
     pub fn append(&self, append: Append) {
@@ -60,8 +104,16 @@ impl Writer {
         self.ask(|reply| Job::Create { room: room.into(), epoch, tie_break, reply })
     }
 
-    pub fn trim(&self, room: RoomKey, upto: u64) -> Result<(), JournalError> {
-        self.ask(|reply| Job::Trim { room, upto, reply })
+    pub fn trim(&self, room: RoomKey, upto: u64, keep_bytes: u64) -> Result<Trimmed, JournalError> {
+        self.ask(|reply| Job::Trim { room, upto, keep_bytes, reply })
+    }
+
+    pub fn restart(&self, room: RoomKey, epoch: u64, holdings: Vec<Holding>) -> Result<(), JournalError> {
+        self.ask(|reply| Job::Restart { room, epoch, holdings, reply })
+    }
+
+    pub fn restore(&self, room: RoomKey, epoch: u64, holdings: Vec<Holding>) -> Result<u64, JournalError> {
+        self.ask(|reply| Job::Restore { room, epoch, holdings, reply })
     }
 
     /// Writes what waits and ends the thread.
@@ -72,7 +124,7 @@ impl Writer {
         }
     }
 
-    fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), JournalError> {
+    fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, JournalError> {
         let (reply, answer) = channel();
         self.send(job(reply));
         answer.recv().unwrap_or(Err(JournalError::Closed))
@@ -80,6 +132,14 @@ impl Writer {
 
     /// Gives the job back if there is nobody to do it.
     fn send(&self, job: Job) -> Option<Job> {
+        #[cfg(test)]
+        if let Some(Simulated { work, appends }) = &self.simulated {
+            match job {
+                Job::Append(append) => drop(appends.send(append)),
+                job => work.lock().unwrap().other(job),
+            }
+            return None;
+        }
         match &*self.jobs.lock().unwrap_or_else(|e| e.into_inner()) {
             Some(jobs) => jobs.send(job).err().map(|error| error.0),
             None => Some(job),
@@ -119,25 +179,39 @@ impl Work {
                 next = jobs.try_recv().ok();
             }
             self.appends(group);
-            match other {
-                Some(Job::Create { room, epoch, tie_break, reply }) => {
-                    let done = self.guarded(|work| {
-                        work.connection.execute(
-                            "INSERT INTO room (name, epoch, tie_break) VALUES (?1, ?2, ?3)
-                             ON CONFLICT DO NOTHING",
-                            params![room, epoch as i64, tie_break],
-                        )
-                    });
-                    reply.send(done.map(drop)).ok();
-                }
-                Some(Job::Trim { room, upto, reply }) => {
-                    let done = self.guarded(|work| trim(&work.connection, room.id, upto));
-                    reply.send(done).ok();
-                }
-                _ => {}
+            if let Some(job) = other {
+                self.other(job);
             }
         }
         self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").ok();
+    }
+
+    fn other(&mut self, job: Job) {
+        match job {
+            Job::Create { room, epoch, tie_break, reply } => {
+                let done = self.guarded(|work| {
+                    work.connection.execute(
+                        "INSERT INTO room (name, epoch, tie_break) VALUES (?1, ?2, ?3)
+                             ON CONFLICT DO NOTHING",
+                        params![room, epoch as i64, tie_break],
+                    )
+                });
+                reply.send(done.map(drop)).ok();
+            }
+            Job::Trim { room, upto, keep_bytes, reply } => {
+                let done = self.guarded(|work| trim(&work.connection, room.id, upto, keep_bytes));
+                reply.send(done).ok();
+            }
+            Job::Restore { room, epoch, holdings, reply } => {
+                let done = self.guarded(|work| restore(&work.connection, room.id, epoch, &holdings));
+                reply.send(done).ok();
+            }
+            Job::Restart { room, epoch, holdings, reply } => {
+                let done = self.guarded(|work| restart(&work.connection, room.id, epoch, &holdings));
+                reply.send(done).ok();
+            }
+            Job::Append(append) => self.appends(vec![append]),
+        }
     }
 
     fn appends(&mut self, group: Vec<Append>) {
@@ -309,18 +383,7 @@ fn write(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
             first = pos + 1;
         }
     }
-    for holding in &append.holdings {
-        connection
-            .prepare_cached("INSERT OR REPLACE INTO holding VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-            .execute(params![
-                room,
-                holding.site.as_bytes(),
-                versions_of(holding),
-                holding.head.version as i64,
-                holding.head.chain.0,
-                holding.owner,
-            ])?;
-    }
+    append.holdings.iter().try_for_each(|holding| write_holding(connection, room, holding))?;
     for (site, version) in &append.settled {
         connection
             .prepare_cached("DELETE FROM partial WHERE room = ?1 AND site = ?2 AND version = ?3")?
@@ -329,14 +392,41 @@ fn write(connection: &Connection, append: &Append) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn trim(connection: &Connection, room: i64, upto: u64) -> rusqlite::Result<()> {
+fn restart(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<()> {
     let tx = connection.unchecked_transaction()?;
-    // Chunks of incomplete versions are in nothing but the journal.
-    let first: Option<i64> =
-        tx.query_row("SELECT min(pos) FROM partial WHERE room = ?1", [room], |row| row.get(0))?;
-    let upto = first.map_or(upto as i64, |first| (upto as i64).min(first - 1));
-    tx.execute("DELETE FROM entry WHERE room = ?1 AND pos <= ?2", params![room, upto])?;
-    tx.execute("DELETE FROM claim WHERE room = ?1 AND last <= ?2", params![room, upto])?;
-    tx.execute("UPDATE room SET floor = max(floor, min(?2, head)) WHERE id = ?1", params![room, upto])?;
+    begin_anew(&tx, room, epoch, holdings)?;
     tx.commit()
+}
+
+fn restore(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<u64> {
+    let tx = connection.unchecked_transaction()?;
+    for table in ["entry", "claim", "chain", "partial"] {
+        tx.execute(&format!("DELETE FROM {table} WHERE room = ?1"), [room])?;
+    }
+    begin_anew(&tx, room, epoch, holdings)?;
+    // Nothing is before the first position: what is held lies behind the floor, in the database.
+    tx.execute("UPDATE room SET head = max(head, 1), floor = max(head, 1), bytes = 0 WHERE id = ?1", [room])?;
+    let head: i64 = tx.query_row("SELECT head FROM room WHERE id = ?1", [room], |row| row.get(0))?;
+    tx.commit()?;
+    Ok(head as u64)
+}
+
+fn begin_anew(connection: &Connection, room: i64, epoch: u64, holdings: &[Holding]) -> rusqlite::Result<()> {
+    connection.execute("UPDATE room SET epoch = ?2 WHERE id = ?1", params![room, epoch as i64])?;
+    connection.execute("DELETE FROM holding WHERE room = ?1", [room])?;
+    holdings.iter().try_for_each(|holding| write_holding(connection, room, holding))
+}
+
+fn write_holding(connection: &Connection, room: i64, holding: &Holding) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO holding VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            room,
+            holding.site.as_bytes(),
+            versions_of(holding),
+            holding.head.version as i64,
+            holding.head.chain.0,
+            holding.owner,
+        ])
+        .map(drop)
 }

@@ -3,7 +3,7 @@
 //! A frame must contain what it says it does and nothing else: a relay passes it on to people who trust the relay. This
 //! decides only whether a transaction may be taken; what it means is the extension's business.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crsql_core::changeset::{self, Changeset, RunHeader};
 use crsql_core::ids::SiteId;
@@ -25,15 +25,18 @@ pub struct Checker {
     columns: usize,
     key_bytes: usize,
     cell_bytes: usize,
+    cell_warning: usize,
 }
 
 /// What was found in a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
-    /// Whose changes are in it.
-    pub sites: BTreeSet<SiteId>,
+    /// Whose changes are in it, and the greatest version of each.
+    pub sites: BTreeMap<SiteId, u64>,
     /// The versions that the changeset claims.
     pub claims: VersionVector,
+    /// How many cells are larger than what is usual.
+    pub large_cells: u64,
 }
 
 impl Checker {
@@ -46,6 +49,7 @@ impl Checker {
             columns: settings.columns,
             key_bytes: settings.key_bytes.bytes(),
             cell_bytes: settings.cell_bytes.bytes(),
+            cell_warning: settings.cell_warning.bytes(),
         }
     }
 
@@ -94,7 +98,8 @@ impl Checker {
             let last = u64::from(reader.rows_left()).saturating_sub(1);
             for group in &run.groups {
                 let site = *changeset.sites().get(group.site as usize).ok_or(Code::BODY)?;
-                contents.sites.insert(site);
+                let newest = contents.sites.entry(site).or_default();
+                *newest = group.version_of_row(last).max(group.version).max(*newest);
                 if !frame.is_delta() {
                     if site != frame.site {
                         return Err(Code::FOREIGN_SITE);
@@ -113,6 +118,8 @@ impl Checker {
                 if key_bytes > self.key_bytes || values.iter().any(|value| size(value) > self.cell_bytes) {
                     return Err(Code::QUOTA);
                 }
+                let large = values.iter().filter(|value| size(value) > self.cell_warning);
+                contents.large_cells += large.count() as u64;
             }
         }
         Ok(contents)

@@ -1,6 +1,6 @@
 //! Puts together the pushes of one cut: deltas and claims count only once the last of them is here.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
@@ -14,7 +14,7 @@ use super::state::Checked;
 #[derive(Debug, Default)]
 pub struct Cuts {
     deltas: Vec<Frame>,
-    sites: BTreeSet<SiteId>,
+    sites: BTreeMap<SiteId, u64>,
     claimed: VersionVector,
     claims: VersionVector,
     chains: Vec<crsql_protocol::message::ChainAt>,
@@ -25,9 +25,10 @@ pub struct Cuts {
 impl Cuts {
     /// Looks through a push. `bytes_max` bounds what a cut may hold.
     pub fn check(&mut self, push: Push, checker: &Checker, tie_break: u8, bytes_max: u64) -> Checked {
-        let mut frames = Vec::new();
+        let (mut frames, mut large_cells) = (Vec::new(), 0);
         for frame in push.frames {
             let contents = checker.frame(&frame, tie_break);
+            large_cells += contents.as_ref().map_or(0, |contents| contents.large_cells);
             match (frame.is_delta(), contents) {
                 (true, Ok(contents)) => self.add(frame, &contents, bytes_max),
                 (true, Err(code)) => self.refuse(code),
@@ -40,10 +41,11 @@ impl Cuts {
             id: push.id,
             frames,
             deltas: Vec::new(),
-            delta_sites: BTreeSet::new(),
+            delta_sites: BTreeMap::new(),
             claims: VersionVector::default(),
             chains: Vec::new(),
             refused: None,
+            large_cells,
         };
         if push.more {
             // A frame that is set aside spoils the claims of its cut.
@@ -70,7 +72,10 @@ impl Cuts {
         if self.bytes > bytes_max {
             return self.refuse(Code::TX_TOO_LARGE);
         }
-        self.sites.extend(&contents.sites);
+        for (site, newest) in &contents.sites {
+            let known = self.sites.entry(*site).or_default();
+            *known = (*known).max(*newest);
+        }
         self.claimed.union_with(&contents.claims);
         self.deltas.push(frame);
     }

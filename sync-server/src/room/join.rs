@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crsql_core::version_vector::VersionVector;
-use crsql_protocol::message::{Hello, SchemaAction, Snapshot, features};
+use crsql_protocol::message::{Ancestry, Hello, SchemaAction, Snapshot, features};
 use crsql_protocol::session::Admission;
 use crsql_protocol::{Code, Fault};
 use tokio::sync::oneshot;
@@ -39,7 +39,7 @@ impl Room {
                 site: Default::default(),
                 permissions: grant.bits(),
                 head: crsql_protocol::message::Cursor { epoch: self.epoch, pos: state.pos },
-                floor_pos: self.floor,
+                floor_pos: self.floor(),
                 your_head: ledger.head(site),
                 your_common: common.unwrap_or_default(),
                 ancestry: ledger.ancestry(site, head, known.map(|known| known.chain)),
@@ -66,16 +66,19 @@ impl Room {
     pub async fn offer(self: &Arc<Self>, hello: &Hello, admission: &Admission) -> Option<Snapshot> {
         let settings = &self.context.settings;
         let resumes = hello.resume.is_some_and(|at| at.epoch == self.epoch && at.pos <= admission.head.pos);
-        let (bytes, theirs) = (self.lock().bytes, hello.held.as_ref()?);
+        let (bytes, theirs) = (self.lock().bytes.max(self.store.bytes()), hello.held.as_ref()?);
         if resumes || hello.features & features::SNAPSHOT == 0 || bytes < settings.snapshot_min.0 {
+            return None;
+        }
+        // Histories are compared when transactions are exchanged, so a newcomer that we know must be the one we know.
+        let is_known = admission.held.whole.of_site(hello.site).is_some();
+        if is_known && admission.ancestry != Ancestry::Same {
             return None;
         }
         let count = |versions: &VersionVector| versions.ranges().map(|(_, lo, hi)| hi - lo + 1).sum::<u64>();
         let (all, lacking) =
             (count(&admission.held.whole), count(&admission.held.whole.difference(&theirs.whole)));
-        // What somebody wrote and nobody else has would be lost if the copy took the place of his file.
-        let has_more = !admission.held.whole.is_superset(&theirs.whole);
-        if has_more || lacking.saturating_mul(100) < all.saturating_mul(settings.snapshot_share) {
+        if lacking == 0 || lacking.saturating_mul(100) < all.saturating_mul(settings.snapshot_share) {
             return None;
         }
         // The journal from an older snapshot on costs less than a new one. Without tables a copy has only parked
@@ -96,7 +99,7 @@ impl Room {
 }
 
 /// A name as a part of a URL.
-fn escaped(name: &str) -> String {
+pub fn escaped(name: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     name.bytes().map(|b| if plain(&b) { (b as char).to_string() } else { format!("%{b:02X}") }).collect()
 }

@@ -8,16 +8,17 @@ mod cut;
 mod join;
 mod read;
 mod recent;
+mod recover;
 mod registry;
 mod state;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
 use crsql_core::ids::SiteId;
-use crsql_core::version_vector::VersionVector;
+use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::holdings::Needs;
 use crsql_protocol::message::{Ack, Cursor, DigestRequest, DigestResponse, Presence};
 use crsql_protocol::wire::{Chain, Fingerprint};
@@ -25,19 +26,29 @@ use crsql_protocol::{Code, Fault, presence};
 use tokio::sync::{broadcast, watch};
 
 pub use cut::Cuts;
-pub use read::{Answer, Progress};
+pub use join::escaped;
+pub use read::{Answer, Progress, Sought};
 pub use recent::Live;
 pub use registry::{Rooms, unavailable};
 pub use state::{Author, Checked};
 
 use crate::context::Context;
-use crate::journal::{Append, Appended, JournalError, Listener, Opened, RoomKey};
+use crate::journal::{Append, Appended, JournalError, Listener, Opened, RoomKey, Trimmed};
 use crate::store::{self, Store};
 use recent::Recent;
-use state::State;
+use state::{Outcome, State};
 
 /// Presence messages that a reader may lag behind before it misses some.
 const PRESENCE_QUEUE: usize = 64;
+
+/// In a small room it does not matter how many rows are deleted ones.
+const TOMBSTONES_MIN: u64 = 1000;
+
+/// How often a journal is looked at to be trimmed.
+const TRIM_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// By which part it has to be too long for it.
+const TRIM_PART: u64 = 4;
 
 /// What the readers of a room wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +61,8 @@ pub struct Signal {
 
 /// A room.
 pub struct Room {
+    /// Itself, for work that outlives the caller.
+    me: Weak<Room>,
     /// Its name.
     pub name: String,
     /// Its place in the journal.
@@ -63,7 +76,10 @@ pub struct Room {
     /// Its database.
     pub store: Arc<Store>,
     context: Arc<Context>,
-    floor: u64,
+    floor: AtomicU64,
+    trim: Mutex<Option<tokio::time::Instant>>,
+    /// When it was looked for deleted rows.
+    looked: Mutex<Instant>,
     state: Mutex<State>,
     recent: Recent,
     signal: watch::Sender<Signal>,
@@ -83,14 +99,17 @@ impl Room {
     fn new(name: &str, opened: &Opened, context: Arc<Context>) -> Arc<Room> {
         let state = State::new(opened, context.settings.limits(), &context.settings, context.now_ms());
         let store = Store::new(&context, name, opened.key, opened.head.epoch, opened.tie_break);
-        let room = Arc::new(Room {
+        let room = Arc::new_cyclic(|me| Room {
+            me: me.clone(),
             store,
             name: name.into(),
             key: opened.key,
             epoch: opened.head.epoch,
             tie_break: opened.tie_break,
             connections: AtomicUsize::new(0),
-            floor: opened.floor,
+            floor: AtomicU64::new(opened.floor),
+            trim: Mutex::default(),
+            looked: Mutex::new(Instant::now()),
             state: Mutex::new(state),
             recent: Recent::default(),
             signal: watch::Sender::new(Signal { head: opened.head.pos, failed: false }),
@@ -119,7 +138,14 @@ impl Room {
 
     /// The least position after which the journal has everything.
     pub fn floor(&self) -> u64 {
-        self.floor
+        self.floor.load(Ordering::Acquire)
+    }
+
+    /// Whether some of these versions of a site are held whole.
+    fn holds_any(&self, site: SiteId, versions: &RangeSet) -> bool {
+        let state = self.lock();
+        let held = state.ledger.whole().of_site(site);
+        held.is_some_and(|held| versions.difference(held) != *versions)
     }
 
     /// What is held whole.
@@ -147,13 +173,14 @@ impl Room {
         reply: impl FnOnce(Result<Ack, Fault>) + Send + 'static,
     ) {
         let metrics = &self.context.metrics;
+        metrics.large_cells.add(push.large_cells);
         let mut state = self.lock();
         if state.failed {
             drop(state);
             return reply(Err(failed()));
         }
-        let outcome = state.record(self.context.now_ms(), push, author, known);
-        let ack = outcome.ack.unwrap_or_else(|| unreachable!("record answers every push"));
+        let mut outcome = state.record(self.context.now_ms(), push, author, known);
+        let ack = outcome.ack.take().unwrap_or_else(|| unreachable!("record answers every push"));
         metrics.frames_in.add(outcome.items.len() as u64);
         metrics.frames_known.add(outcome.known);
         ack.rejected.iter().for_each(|rejected| metrics.reject(rejected.code));
@@ -162,19 +189,48 @@ impl Room {
             drop(state);
             return reply(Ok(ack));
         }
+        self.append(&mut state, outcome, origin, |done| reply(done.map(|()| ack)));
+    }
+
+    /// Hands something to the journal. Under the lock of the state, so that appends come in the order of their
+    /// positions.
+    fn append(
+        self: &Arc<Self>,
+        state: &mut State,
+        outcome: Outcome,
+        origin: u64,
+        reply: impl FnOnce(Result<(), Fault>) + Send + 'static,
+    ) {
+        let Outcome { items, holdings, settled, .. } = outcome;
         let after = state.pos;
-        state.pos += outcome.items.len() as u64;
+        state.pos += items.len() as u64;
         state.pending += 1;
         let room = self.clone();
-        // Handed over under the lock, so that appends come in the order of their positions.
-        self.context.journal.append(Append {
-            room: self.key,
-            after,
-            items: outcome.items,
-            holdings: outcome.holdings,
-            settled: outcome.settled,
-            origin,
-            done: Box::new(move |done| reply(room.done(done).map(|()| ack))),
+        let done = Box::new(move |done| reply(room.done(done)));
+        self.context.journal.append(Append { room: self.key, after, items, holdings, settled, origin, done });
+    }
+
+    /// Merges the facts of rows that differ at a client into the room's database, if its author may write them. What
+    /// it may not is left out without harm: whoever may will find the same difference.
+    pub fn repair(
+        self: &Arc<Self>,
+        push: Checked,
+        author: &mut Author<'_>,
+        reply: impl FnOnce(Result<Ack, Fault>) + Send + 'static,
+    ) {
+        let judged = self.lock().judge_repair(&push, author);
+        let ack = Ack { id: push.id, pos: 0, held: VersionVector::default(), rejected: Vec::new() };
+        if let Err(code) = judged {
+            self.context.metrics.reject(code);
+            return reply(Ok(ack));
+        }
+        self.context.metrics.repairs.add(push.deltas.len() as u64);
+        let name = self.name.clone();
+        self.store.run(move |store| {
+            if let Err(error) = store.merge(&push.deltas) {
+                tracing::error!(room = name, %error, "rows cannot be put right");
+            }
+            reply(Ok(ack));
         });
     }
 
@@ -193,17 +249,7 @@ impl Room {
 
     /// Calls back when everything recorded so far is durable.
     fn barrier(self: &Arc<Self>, state: &mut State, reply: impl FnOnce(Result<(), Fault>) + Send + 'static) {
-        state.pending += 1;
-        let room = self.clone();
-        self.context.journal.append(Append {
-            room: self.key,
-            after: state.pos,
-            items: Vec::new(),
-            holdings: Vec::new(),
-            settled: Vec::new(),
-            origin: 0,
-            done: Box::new(move |done| reply(room.done(done))),
-        });
+        self.append(state, Outcome::default(), 0, reply);
     }
 
     /// Digests of the room's database, with the fingerprint of what was held at that moment. Where so much comes in
@@ -236,16 +282,26 @@ impl Room {
             return;
         }
         self.context.metrics.given_up.add(settled.len() as u64);
-        state.pending += 1;
-        let room = self.clone();
-        self.context.journal.append(Append {
-            room: self.key,
-            after: state.pos,
-            items: Vec::new(),
-            holdings: Vec::new(),
-            settled,
-            origin: 0,
-            done: Box::new(move |done| drop(room.done(done))),
+        self.append(&mut state, Outcome { settled, ..Outcome::default() }, 0, drop);
+    }
+
+    /// Looks now and then how many of its rows are deleted ones: nobody may take them away, so they can only be known.
+    pub fn look_at_tombstones(self: &Arc<Self>) {
+        let settings = &self.context.settings;
+        let interval = settings.tombstone_interval.duration();
+        let mut looked = self.looked.lock().unwrap_or_else(|e| e.into_inner());
+        if looked.elapsed() < interval || self.head().pos == 0 {
+            return;
+        }
+        *looked = Instant::now();
+        let (room, share) = (self.clone(), settings.tombstone_share);
+        self.store.run(move |store| {
+            let Ok((rows, tombstones)) = store.rows_and_tombstones() else { return };
+            let is_much = tombstones.saturating_mul(100) > share.saturating_mul(rows + tombstones);
+            if rows + tombstones >= TOMBSTONES_MIN && is_much {
+                room.context.metrics.tombstone_alarms.add(1);
+                tracing::warn!(room = room.name, rows, tombstones, "most rows of the room are deleted ones");
+            }
         });
     }
 
@@ -326,6 +382,41 @@ impl Room {
     }
 }
 
+impl Room {
+    /// Has the journal forget what the database has, if it grew beyond what is kept; not all the time.
+    fn trim(&self) {
+        let keep = self.context.settings.journal_keep.0;
+        let mut last = self.trim.lock().unwrap_or_else(|e| e.into_inner());
+        let is_due = last.is_none_or(|last| last.elapsed() >= TRIM_EVERY);
+        if !is_due || self.lock().bytes <= keep.saturating_add(keep / TRIM_PART) {
+            return;
+        }
+        *last = Some(tokio::time::Instant::now());
+        let Some(room) = self.me.upgrade() else { return };
+        self.store.run(move |store| while room.trim_some(store, keep) {});
+    }
+
+    /// One step of it. Whether there is more to do.
+    fn trim_some(&self, store: &Store, keep: u64) -> bool {
+        match store.trim(keep) {
+            Ok(Some(Trimmed { floor, freed, more })) => {
+                self.floor.fetch_max(floor, Ordering::AcqRel);
+                let mut state = self.lock();
+                state.bytes = state.bytes.saturating_sub(freed);
+                state.stored = store.bytes();
+                drop(state);
+                self.context.metrics.trimmed_bytes.add(freed);
+                more
+            }
+            Ok(None) => false,
+            Err(error) => {
+                tracing::error!(room = self.name, %error, "the journal cannot be trimmed");
+                false
+            }
+        }
+    }
+}
+
 impl Listener for Room {
     fn appended(&self, appended: Appended) {
         let settings = &self.context.settings;
@@ -334,6 +425,7 @@ impl Listener for Room {
         self.recent.push(live);
         self.signal.send_modify(|signal| signal.head = head);
         self.store.wake();
+        self.trim();
     }
 }
 

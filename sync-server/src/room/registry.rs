@@ -7,7 +7,7 @@ use crsql_protocol::{Code, Fault};
 
 use super::Room;
 use crate::context::Context;
-use crate::journal::JournalError;
+use crate::journal::{JournalError, Opened};
 
 /// All rooms that are in use.
 pub struct Rooms {
@@ -37,6 +37,20 @@ impl Rooms {
         if let Some(room) = self.get(name) {
             return Ok(room);
         }
+        let mut opened = self.find(name, create).await?;
+        let mut room = Room::new(name, &opened, self.context.clone());
+        if opened.floor > 0 && !room.is_complete(opened).await? {
+            opened = self.find(name, None).await?;
+            room = Room::new(name, &opened, self.context.clone());
+        }
+        tracing::debug!(room = name, pos = room.head().pos, "opened");
+        let mut open = self.lock();
+        open.insert(name.into(), room.clone());
+        self.context.metrics.rooms.add(1);
+        Ok(room)
+    }
+
+    async fn find(&self, name: &str, create: Option<u8>) -> Result<Opened, Fault> {
         let (context, owned) = (self.context.clone(), name.to_owned());
         let rooms_max = self.context.settings.rooms;
         let opened = self.context.readers.ask(move || {
@@ -50,20 +64,13 @@ impl Rooms {
             }
         });
         let opened = opened.await.map_err(|error| Fault::new(Code::INTERNAL, error.to_string()))?;
-        let opened = opened.map_err(unavailable)?;
-        let Some(opened) = opened else {
+        opened.map_err(unavailable)?.ok_or_else(|| {
             let detail = match create {
                 Some(_) => format!("there is no room {name:?}, and there are {rooms_max} rooms already"),
                 None => format!("there is no room {name:?}, and nobody here may make it"),
             };
-            return Err(Fault::new(Code::NO_ROOM, detail));
-        };
-        let room = Room::new(name, &opened, self.context.clone());
-        tracing::debug!(room = name, pos = opened.head.pos, "opened");
-        let mut open = self.lock();
-        open.insert(name.into(), room.clone());
-        self.context.metrics.rooms.add(1);
-        Ok(room)
+            Fault::new(Code::NO_ROOM, detail)
+        })
     }
 
     /// Forgets rooms that nobody uses, and what waited in the others for too long.
@@ -75,7 +82,10 @@ impl Rooms {
         self.context.metrics.rooms.sub((before - open.len()) as u64);
         let rooms: Vec<_> = open.values().cloned().collect();
         drop(open);
-        rooms.iter().for_each(Room::expire);
+        for room in &rooms {
+            room.expire();
+            room.look_at_tombstones();
+        }
     }
 
     fn get(&self, name: &str) -> Option<Arc<Room>> {
@@ -97,6 +107,9 @@ impl Rooms {
 
 /// What a failing journal means for those who connect.
 pub fn unavailable(error: JournalError) -> Fault {
+    if matches!(error, JournalError::Trimmed(_)) {
+        return Fault::new(Code::LOST, "the journal no longer reaches back that far: connect again");
+    }
     tracing::error!(%error, "the journal failed");
     Fault { retry_after_ms: 5000, ..Fault::new(Code::UNAVAILABLE, "the journal failed: try again later") }
 }

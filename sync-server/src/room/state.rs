@@ -1,6 +1,6 @@
 //! What a room holds, and the one place where it changes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crsql_core::ids::SiteId;
 use crsql_core::limits::SITE_VERSION_MAX;
@@ -24,6 +24,8 @@ pub struct State {
     pub pos: u64,
     /// Bytes of all entries.
     pub bytes: u64,
+    /// Bytes of the database, once the journal is trimmed: until then it has nothing that the journal has not.
+    pub stored: u64,
     /// Appends on their way.
     pub pending: usize,
     /// An append failed: the memory is ahead of the journal and must be read again.
@@ -44,14 +46,16 @@ pub struct Checked {
     pub frames: Vec<(Frame, Result<Contents, Code>)>,
     /// The deltas of the cut that ends with this push.
     pub deltas: Vec<Frame>,
-    /// Whose changes are in the deltas.
-    pub delta_sites: BTreeSet<SiteId>,
+    /// Whose changes are in the deltas, and the greatest version of each.
+    pub delta_sites: BTreeMap<SiteId, u64>,
     /// What the cut claims.
     pub claims: VersionVector,
     /// Its chains.
     pub chains: Vec<ChainAt>,
     /// Why the cut is set aside, if it is.
     pub refused: Option<Code>,
+    /// How many cells of the push are larger than what is usual.
+    pub large_cells: u64,
 }
 
 /// Who pushes.
@@ -79,6 +83,13 @@ pub struct Outcome {
     pub known: u64,
 }
 
+impl Checked {
+    /// Whether it is nothing but facts of rows, to put right what differs.
+    pub fn is_repair(&self) -> bool {
+        !self.deltas.is_empty() && self.claims.is_empty() && self.frames.is_empty()
+    }
+}
+
 impl State {
     /// From what the journal says.
     pub fn new(opened: &Opened, limits: Limits, room: &crate::config::Settings, now_ms: u64) -> State {
@@ -100,6 +111,7 @@ impl State {
             ledger,
             pos: opened.head.pos,
             bytes: opened.bytes,
+            stored: 0,
             pending: 0,
             failed: false,
             rate: Rate::new(room.room_bytes_per_second.0),
@@ -190,6 +202,22 @@ impl State {
         outcome
     }
 
+    /// Whether deltas without claims may be merged: the facts of rows that should be equal and are not. They must be of
+    /// versions that are held, or they would bring something new past the journal, and of sites for which the author
+    /// may write.
+    pub fn judge_repair(&self, push: &Checked, author: &mut Author<'_>) -> Result<(), Code> {
+        if let Some(code) = push.refused {
+            return Err(code);
+        }
+        for (site, newest) in &push.delta_sites {
+            self.judge(*site, author)?;
+            if *newest > self.ledger.head(*site).version {
+                return Err(Code::CLOCK);
+            }
+        }
+        Ok(())
+    }
+
     /// Gives up chunks that waited too long.
     pub fn expire(&mut self, now_ms: u64) -> Vec<(SiteId, u64)> {
         self.ledger.expire(now_ms)
@@ -254,11 +282,11 @@ impl State {
     fn judge_claims(
         &self,
         claims: &Claim,
-        delta_sites: &BTreeSet<SiteId>,
+        delta_sites: &BTreeMap<SiteId, u64>,
         author: &mut Author<'_>,
     ) -> Result<(), Code> {
         let claimed = claims.versions.iter().map(|(site, _)| *site);
-        for site in delta_sites.iter().copied().chain(claimed).collect::<BTreeSet<_>>() {
+        for site in delta_sites.keys().copied().chain(claimed).collect::<BTreeSet<_>>() {
             self.judge(site, author)?;
         }
         for (site, _, hi) in claims.versions.ranges() {
@@ -272,7 +300,8 @@ impl State {
     }
 
     fn room_for(&self, bytes: u64) -> Result<(), Code> {
-        if self.bytes_max > 0 && self.bytes.saturating_add(bytes) > self.bytes_max {
+        if self.bytes_max > 0 && self.bytes.saturating_add(self.stored).saturating_add(bytes) > self.bytes_max
+        {
             return Err(Code::QUOTA);
         }
         Ok(())

@@ -43,6 +43,15 @@ impl Store {
         }
     }
 
+    /// Merges facts of rows, all of them or none.
+    pub fn merge(&self, deltas: &[Frame]) -> Result<(), StoreError> {
+        self.with(|connection, _| {
+            let tx = connection.unchecked_transaction()?;
+            deltas.iter().try_for_each(|frame| self.body(&tx, frame))?;
+            Ok(tx.commit()?)
+        })
+    }
+
     fn entry(&self, connection: &Connection, entry: Entry) -> Result<(), StoreError> {
         match entry.item {
             Item::Frame(frame) if frame.is_delta() => self.body(connection, &frame),

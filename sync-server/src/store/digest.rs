@@ -1,11 +1,14 @@
 //! Digests of a room's database.
 
+use crsql_core::ids::SiteId;
+use crsql_core::merge::TieBreak;
 use crsql_protocol::limits::DIGEST_ENTRIES_MAX;
 use crsql_protocol::message::{DigestEntry, DigestRange, DigestRequest};
+use crsql_protocol::session::Parcel;
 use crsql_protocol::wire::{Blob, Sum};
 use rusqlite::{Connection, params};
 
-use super::StoreError;
+use super::{Store, StoreError};
 
 /// The digests of the ranges asked for, or one for each table.
 pub fn digests(connection: &Connection, request: &DigestRequest) -> Result<Vec<DigestEntry>, StoreError> {
@@ -20,6 +23,17 @@ pub fn digests(connection: &Connection, request: &DigestRequest) -> Result<Vec<D
     }
     entries.truncate(DIGEST_ENTRIES_MAX);
     Ok(entries)
+}
+
+impl Store {
+    /// The facts of the rows in some ranges, as deltas without claims.
+    pub fn rows(&self, ranges: &[DigestRange], bytes: u64) -> Result<Parcel, StoreError> {
+        let tie_break = if self.tie_break == 1 { TieBreak::Value } else { TieBreak::Site };
+        self.with(|connection, _| {
+            crsql_client::replica::rows(connection, SiteId::default(), tie_break, ranges, bytes)
+                .map_err(|error| StoreError::Refused(error.to_string()))
+        })
+    }
 }
 
 fn tables(connection: &Connection) -> Result<Vec<DigestRange>, StoreError> {

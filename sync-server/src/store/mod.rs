@@ -5,6 +5,7 @@
 
 mod apply;
 mod digest;
+mod fill;
 mod snapshot;
 
 pub use digest::digests;
@@ -13,14 +14,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crsql_core::version_vector::VersionVector;
+use crsql_protocol::message::Cursor;
 use crsql_protocol::{Code, Fault};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::config::Settings;
-use crate::journal::{JournalError, RoomKey, SharedJournal};
+use crate::journal::{JournalError, RoomKey, SharedJournal, Trimmed};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 
+pub use fill::Fill;
 pub use snapshot::SnapshotFile;
 
 /// Room databases open over all rooms.
@@ -80,6 +84,7 @@ pub struct Store {
     /// Where the database stands, and whether it has replicated tables, as far as is known without asking it.
     standing: AtomicU64,
     has_tables: AtomicBool,
+    bytes: AtomicU64,
     snapshot: Mutex<Option<Arc<SnapshotFile>>>,
 }
 
@@ -98,15 +103,15 @@ impl Store {
         epoch: u64,
         tie_break: u8,
     ) -> Arc<Store> {
-        // Names of rooms are anybody's words and never become paths.
-        let name = blake3::hash(room.as_bytes()).to_hex();
         let data = &context.settings.data;
+        let path = path_of(data, room);
+        let name = blake3::hash(room.as_bytes()).to_hex();
         Arc::new(Store {
             journal: context.journal.clone(),
             key,
             epoch,
             tie_break,
-            path: data.join("rooms").join(&name[..2]).join(format!("{name}.db")),
+            path,
             snapshots: data.join("snapshots").join(&name[..2]),
             pool: context.materialisers.clone(),
             metrics: context.metrics.clone(),
@@ -116,6 +121,7 @@ impl Store {
             scheduled: AtomicBool::new(false),
             standing: AtomicU64::new(0),
             has_tables: AtomicBool::new(false),
+            bytes: AtomicU64::new(0),
             snapshot: Mutex::default(),
         })
     }
@@ -156,6 +162,37 @@ impl Store {
         })
     }
 
+    /// Runs `body` on a thread that may block on the database.
+    pub fn run(self: &Arc<Self>, body: impl FnOnce(&Store) + Send + 'static) {
+        let store = self.clone();
+        self.pool.run(move || body(&store));
+    }
+
+    /// Takes away from the journal what is in the database for good, as long as it has more than `keep_bytes`.
+    pub fn trim(&self, keep_bytes: u64) -> Result<Option<Trimmed>, StoreError> {
+        // A power failure may take the last transactions of the database away, but not what was checkpointed.
+        let pos = self.with(|connection, pos| {
+            let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            Ok((!busy).then_some(pos))
+        })?;
+        pos.map(|pos| Ok(self.journal.trim(self.key, pos, keep_bytes)?)).transpose()
+    }
+
+    /// How many rows there are, and how many deleted ones of which the clocks are kept.
+    pub fn rows_and_tombstones(&self) -> Result<(u64, u64), StoreError> {
+        let sql = "SELECT value ->> 'rows', value ->> 'tombstones' FROM (SELECT crsql_stats() AS value)";
+        self.with(|connection, _| {
+            let count =
+                |row: &rusqlite::Row<'_>, at| row.get::<_, Option<i64>>(at).map(|n| n.unwrap_or(0) as u64);
+            Ok(connection.query_row(sql, [], |row| Ok((count(row, 0)?, count(row, 1)?)))?)
+        })
+    }
+
+    /// The length of the database when it was looked at last, in bytes; 0 before.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
     /// Whether a copy made now would have tables and everything up to a position.
     pub fn is_ready(&self, pos: u64) -> bool {
         self.has_tables.load(Ordering::Acquire) && self.standing.load(Ordering::Acquire) >= pos
@@ -171,6 +208,7 @@ impl Store {
         let done = body(&database.connection, database.pos)?;
         self.has_tables.store(has_tables(&database.connection)?, Ordering::Release);
         self.standing.store(database.pos, Ordering::Release);
+        self.bytes.store(size(&database.connection)?, Ordering::Release);
         if OPEN.load(Ordering::Relaxed) <= self.settings.open_rooms {
             *open = Some(database);
         }
@@ -211,10 +249,29 @@ impl Store {
     }
 }
 
+/// Where the database of a room lies. Names of rooms are anybody's words and never become paths.
+pub fn path_of(data: &std::path::Path, room: &str) -> PathBuf {
+    let name = blake3::hash(room.as_bytes()).to_hex();
+    data.join("rooms").join(&name[..2]).join(format!("{name}.db"))
+}
+
+/// Makes a database that follows its journal from a position on.
+pub fn follows(connection: &Connection, at: Cursor) -> rusqlite::Result<()> {
+    connection.execute_batch(TABLES)?;
+    let place = params![at.epoch as i64, at.pos as i64];
+    connection.execute("INSERT OR REPLACE INTO __crsql_relay VALUES (1, ?1, ?2)", place).map(drop)
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         OPEN.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+fn size(connection: &Connection) -> Result<u64, StoreError> {
+    let mut select = connection
+        .prepare_cached("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")?;
+    Ok(select.query_row([], |row| row.get::<_, i64>(0))? as u64)
 }
 
 fn has_tables(connection: &Connection) -> Result<bool, StoreError> {
@@ -232,6 +289,13 @@ pub fn migrate(connection: &Connection, schema: &str) -> Result<(), StoreError> 
 pub fn delta(connection: &Connection, vector: Vec<u8>) -> Result<Vec<u8>, StoreError> {
     let changeset = connection.query_row("SELECT crsql_changeset(?1)", [vector], |row| row.get(0));
     changeset.map_err(|error| StoreError::Refused(error.to_string()))
+}
+
+/// The versions that the database holds.
+pub fn vector(connection: &Connection) -> Result<VersionVector, StoreError> {
+    let bytes: Vec<u8> = connection.query_row("SELECT crsql_version_vector()", [], |row| row.get(0))?;
+    let vector = VersionVector::decode(&bytes, &Default::default());
+    vector.map_err(|error| StoreError::Refused(error.to_string()))
 }
 
 /// The text of the room's schema.

@@ -4,10 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crsql_protocol::wire::Fingerprint;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, vector};
 use crate::random;
+
+/// Of every site, the chain at the last version that the copy has: whoever goes on with it compares histories by it.
+const CHAINS: &str = "
+CREATE TABLE __crsql_snapshot_chain (
+    site BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    chain BLOB NOT NULL,
+    PRIMARY KEY (site, version)
+) WITHOUT ROWID";
 
 /// A copy on disk; the file goes with the last who uses it.
 #[derive(Debug)]
@@ -65,9 +74,20 @@ impl Store {
         let mut file =
             SnapshotFile { path, epoch: self.epoch, pos, bytes: 0, checksum: Fingerprint::default() };
         {
-            // Where the relay stood is nothing to whoever gets it.
             let copy = Connection::open(&file.path)?;
-            copy.execute_batch("DROP TABLE __crsql_relay; DROP TABLE __crsql_relay_chunk; VACUUM")?;
+            copy.pragma_update(None, "synchronous", "off")?;
+            let tx = copy.unchecked_transaction()?;
+            // Where the relay stood is nothing to whoever gets it; the chains of the histories are.
+            tx.execute_batch("DROP TABLE __crsql_relay; DROP TABLE __crsql_relay_chunk")?;
+            tx.execute_batch(CHAINS)?;
+            let mut insert = tx.prepare("INSERT INTO __crsql_snapshot_chain VALUES (?1, ?2, ?3)")?;
+            for (site, version) in vector(connection)?.heads() {
+                if let Some(chain) = self.journal.chain(self.key, site, version)? {
+                    insert.execute(params![site.0, version as i64, chain.0])?;
+                }
+            }
+            drop(insert);
+            tx.commit()?;
         }
         let mut hasher = blake3::Hasher::new();
         let (mut copy, mut piece) = (std::fs::File::open(&file.path)?, vec![0; 1 << 16]);

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
 use crsql_core::ids::SiteId;
@@ -19,7 +19,9 @@ use crsql_protocol::{Code, Config, Event, Input, Output, Session};
 use crsql_server::config::{Flags, Settings};
 use crsql_server::serve::Relay;
 use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::MaybeTlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -28,7 +30,9 @@ use tokio_tungstenite::tungstenite::{self, Message as Ws};
 /// Longer than anything takes; only a test that fails waits so long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub type Stream = MaybeTlsStream<TcpStream>;
+
+pub type Socket = WebSocketStream<Stream>;
 
 /// Settings of a relay on a free port with its data in `directory`.
 pub fn settings(directory: &std::path::Path, change: impl FnOnce(&mut Flags)) -> Settings {
@@ -203,13 +207,13 @@ impl Default for Options {
 }
 
 /// A device that is connected.
-pub struct Client {
+pub struct Client<S = Stream> {
     pub device: Device,
     pub session: Session,
     pub events: Vec<Event>,
     pub closed: Option<Option<Code>>,
     pub received: u64,
-    socket: Socket,
+    socket: WebSocketStream<S>,
     started: Instant,
     pub reads: bool,
 }
@@ -225,8 +229,10 @@ impl Client {
         let socket = socket(address, &options.room).await.unwrap();
         Client::over(socket, device, options).await
     }
+}
 
-    pub async fn over(socket: Socket, device: Device, options: &Options) -> Client {
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub async fn over(socket: WebSocketStream<S>, device: Device, options: &Options) -> Client<S> {
         let session = Session::dial(options.config.clone());
         let (events, started) = (Vec::new(), Instant::now());
         let mut client =
@@ -237,7 +243,7 @@ impl Client {
     }
 
     /// Takes messages until something holds; fails the test if it never does.
-    pub async fn until(&mut self, what: &str, holds: impl Fn(&Client) -> bool) {
+    pub async fn until(&mut self, what: &str, holds: impl Fn(&Client<S>) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(self.closed.is_none(), "waiting for {what}: closed with {:?}", self.closed);
@@ -247,7 +253,7 @@ impl Client {
     }
 
     /// The same for what shows elsewhere, and whether or not the connection lives.
-    pub async fn settled(&mut self, what: &str, holds: impl Fn(&Client) -> bool) {
+    pub async fn settled(&mut self, what: &str, holds: impl Fn(&Client<S>) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !holds(self) {
             assert!(Instant::now() < end, "{what} never came");

@@ -1,5 +1,6 @@
 //! Messages between replicas, in every form that the surface offers.
 
+use super::coverage::saw;
 use super::twin::{Twin, change_of};
 use crate::Rng;
 use crate::exchange::{ChangeRow, NINE, TEN};
@@ -82,7 +83,11 @@ impl Mail {
         let columns = if nine_columns { NINE } else { TEN };
         let mut rows = from.site.values(&format!("SELECT {columns} FROM crsql_changes"));
         rng.shuffle(&mut rows);
+        let all = rows.len();
         rows.truncate(1 + rng.below(12));
+        if rows.len() < all {
+            saw("row split between messages");
+        }
         Mail::Rows { rows, together: rng.one_in(2), one_statement: rng.one_in(3) }
     }
 
@@ -96,6 +101,9 @@ impl Mail {
                 let report = to.site.apply(blob);
                 let applied = to.model.apply(delta);
                 assert!(applied.refused.is_empty(), "{:?}", applied.refused);
+                if report.parked > 0 {
+                    saw("changes parked");
+                }
                 let counts = (report.applied as usize, report.parked as usize);
                 if same && counts != (applied.won, applied.parked) {
                     to.compare("after a changeset");

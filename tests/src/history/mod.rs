@@ -1,148 +1,264 @@
 //! Random histories on several replicas, each a real database beside its model.
 //!
 //! A [`Twin`] is a replica on real SQLite and [`crsql_core::replica::Replica`], the executable description of the
-//! rules, driven by the same random operations. Messages between replicas are lost, duplicated, reordered,
-//! delivered in part, by every recipe; replicas are closed and reopened, restored from backups, cloned, and get
-//! their schema at different times. [`Twin::compare`] demands equal data, clocks, authorship and digests.
+//! rules, driven by the same random operations. Messages between replicas are lost, duplicated, reordered, delayed,
+//! split, delivered in part, by every recipe, and held back by partitions; replicas are closed and reopened, used
+//! through several connections, restored from backups, cloned, tidied, and get their schema at different times.
+//! [`Twin::compare`] demands equal data, clocks, authorship and digests.
+//!
+//! Everything follows from a [`Plan`]. Each step draws from a generator of its own, so a failing history can be
+//! shrunk by leaving steps out ([`shrink`]).
 
 mod compare;
+pub mod coverage;
+mod effect;
+mod life;
 mod mail;
+mod schema;
+pub mod shrink;
 mod statement;
 mod twin;
 
 pub use mail::Mail;
+pub use schema::Schema;
 pub use twin::Twin;
 
 use crate::exchange::{assert_converged, pull};
 use crate::{Rng, TempDir};
+use coverage::{saw, trace};
+use crsql_core::merge::TieBreak;
+use std::rc::Rc;
+
+/// Replicas beyond this are not made by cloning or joining.
+const REPLICAS_MAX: usize = 8;
 
 /// What one history is made of.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Everything random follows from it.
     pub seed: u64,
-    /// How many replicas, at least 2.
+    /// How many replicas at the beginning, at least 2.
     pub replicas: usize,
-    /// How many operations: a local statement, sending or delivering a message, a restart.
+    /// How many steps: a local statement or transaction, sending or delivering a message, an event of life.
     pub operations: usize,
+    /// The steps to take, of all; others are left out.
+    pub only: Option<Vec<usize>>,
+    /// Tables that follow from the seed, instead of the fixed ones.
+    pub generated_schema: bool,
+    /// What decides between equal clocks.
+    pub tie_break: TieBreak,
     /// Whether raw exchange may drop the identity of changes, as code written for cr-sqlite does.
     pub nine_columns: bool,
-    /// Whether some replicas get a table and a column late.
+    /// Whether some replicas get tables and columns late.
     pub late_schema: bool,
-    /// Compare with the model after so many operations.
+    /// How many messages may be under way; the more, the older they get.
+    pub lag: usize,
+    /// One message in so many is lost.
+    pub loss: usize,
+    /// Compare with the model after so many steps.
     pub compare_every: usize,
 }
 
 impl Plan {
-    /// The plan of a seed, with 3 to 7 replicas.
+    /// The plan of a seed on the fixed tables, with 3 to 7 replicas.
     pub fn of_seed(seed: u64, operations: usize) -> Plan {
         let mut rng = Rng::new(seed ^ 0x5eed);
         Plan {
             seed,
             replicas: 3 + rng.below(5),
             operations,
+            only: None,
+            generated_schema: false,
+            tie_break: TieBreak::Site,
             nine_columns: rng.one_in(4),
             late_schema: rng.one_in(2),
+            lag: 12,
+            loss: 5,
             compare_every: crate::rng::number("CRSQL_COMPARE").unwrap_or(150) as usize,
+        }
+    }
+
+    /// The plan of a seed on tables of its own, with 2 to 6 replicas and a network of its own.
+    pub fn of_seed_with_schema(seed: u64, operations: usize) -> Plan {
+        let mut rng = Rng::new(seed ^ 0xca5e);
+        Plan {
+            generated_schema: !rng.one_in(5),
+            replicas: 2 + rng.below(5),
+            tie_break: if rng.one_in(6) { TieBreak::Value } else { TieBreak::Site },
+            lag: *rng.pick(&[2, 6, 12, 40]),
+            loss: *rng.pick(&[2, 5, 20]),
+            ..Plan::of_seed(seed, operations)
         }
     }
 }
 
 /// Runs a history to its end, where everybody exchanges everything and all must be equal. Panics on any
-/// difference, naming the seed and the operation.
-pub fn run(plan: &Plan) {
+/// difference, naming the seed and the operation. Returns how many steps were taken.
+pub fn run(plan: &Plan) -> usize {
     let mut history = History::new(plan);
     // Of its own, so that comparing more often changes nothing in the history.
     let mut inspector = Rng::new(plan.seed);
-    for operation in 0..plan.operations {
-        history.step();
-        if operation % plan.compare_every == plan.compare_every - 1 {
+    let all = || (0..plan.operations).collect();
+    let steps: Vec<usize> = plan.only.clone().unwrap_or_else(all);
+    for step in &steps {
+        history.step(*step);
+        if step % plan.compare_every == plan.compare_every - 1 {
             let twin = inspector.below(history.twins.len());
-            history.twins[twin].compare(&format!("seed {} after operation {operation}", plan.seed));
+            history.twins[twin].compare(&format!("seed {} after operation {step}", plan.seed));
         }
     }
     history.finish();
-}
-
-/// Tells what happens when `CRSQL_TRACE` is set.
-fn trace(line: impl FnOnce() -> String) {
-    static ON: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    if *ON.get_or_init(|| std::env::var_os("CRSQL_TRACE").is_some()) {
-        println!("{}", line());
-    }
+    steps.len()
 }
 
 struct History {
     plan: Plan,
-    rng: Rng,
+    schema: Rc<Schema>,
     twins: Vec<Twin>,
+    /// The receiver and what it is sent.
     mail: Vec<(usize, Mail)>,
-    _dir: TempDir,
+    /// On which side of a partition each replica is; all on one when it is healed.
+    side: Vec<usize>,
+    dir: TempDir,
 }
 
 impl History {
     fn new(plan: &Plan) -> History {
         let mut rng = Rng::new(plan.seed);
         let dir = TempDir::new();
-        let twins = (0..plan.replicas)
+        let schema = if plan.generated_schema { Schema::generated(&mut rng) } else { Schema::fixed() };
+        for table in &schema.tables {
+            trace(|| table.ddl(true));
+        }
+        let schema = Rc::new(schema);
+        let twins: Vec<Twin> = (0..plan.replicas)
             .map(|i| {
                 let old = plan.late_schema && rng.one_in(2);
-                Twin::new(dir.join(&format!("{i}.db")), old, &mut rng)
+                Twin::new(dir.join(&format!("{i}.db")), &schema, plan.tie_break, old, &mut rng)
             })
             .collect();
-        History { plan: plan.clone(), rng, twins, mail: Vec::new(), _dir: dir }
+        let side = vec![0; twins.len()];
+        History { plan: plan.clone(), schema, twins, mail: Vec::new(), side, dir }
     }
 
-    fn step(&mut self) {
-        let i = self.rng.below(self.twins.len());
-        let choice = self.rng.below(100);
-        trace(|| format!("replica {i} does {choice}"));
+    fn step(&mut self, number: usize) {
+        // Of its own, so that the other steps stay what they are when one is left out.
+        let mut rng = Rng::new(Rng::new(self.plan.seed.rotate_left(32) ^ number as u64).bits());
+        let rng = &mut rng;
+        let i = rng.below(self.twins.len());
+        let choice = rng.below(100);
+        trace(|| format!("step {number}: replica {i} does {choice}"));
         match choice {
-            0 => self.twins[i].reopen(),
-            1 => self.twins[i].upgrade(&mut self.rng),
-            2 if self.rng.one_in(8) => self.twins[i].restore(&mut self.rng),
-            2 => self.twins[i].back_up(),
-            3..=17 => self.send(i),
-            18..=32 => self.deliver(),
-            33..=37 => self.meet(i),
-            38..=50 => self.twins[i].transaction(&mut self.rng),
-            _ => self.twins[i].statement(&mut self.rng),
+            0 => {
+                saw("restart");
+                self.twins[i].reopen();
+            }
+            1 => self.twins[i].upgrade(rng),
+            2 => self.live(i, rng),
+            3 => self.partition(rng),
+            4..=6 => self.twins[i].switch_connection(),
+            7..=20 => self.send(i, rng),
+            21..=34 => self.deliver(rng),
+            35..=39 => self.meet(i, rng),
+            40..=52 => self.twins[i].transaction(rng),
+            _ => self.twins[i].statement(rng),
+        }
+    }
+
+    fn live(&mut self, i: usize, rng: &mut Rng) {
+        let event = rng.below(16);
+        trace(|| format!("  event of life {event}"));
+        match event {
+            0..=1 => self.twins[i].restore(rng),
+            2 => self.restore_under_old_name(i, rng),
+            3..=6 => self.twins[i].tidy(rng),
+            7 => self.join(Some(i), rng),
+            8 => self.join(None, rng),
+            _ => self.twins[i].back_up(),
+        }
+    }
+
+    /// A replica goes back to its copy and keeps its name. Nobody may learn its lost versions later than it does:
+    /// what is under way is dropped, and it gets everything from everybody before it writes again.
+    fn restore_under_old_name(&mut self, i: usize, rng: &mut Rng) {
+        // A change of unknown identity is not known to be our own.
+        if self.plan.nine_columns || !self.twins[i].restore_under_old_name(rng) {
+            return;
+        }
+        self.mail.clear();
+        let before = self.twins[i].model.site_version();
+        for from in (0..self.twins.len()).filter(|from| *from != i) {
+            Mail::delta(&self.twins[from], &self.twins[i]).read(&mut self.twins[i]);
+        }
+        self.twins[i].claim_what_the_replica_claims();
+        if self.twins[i].model.site_version() > before {
+            saw("own changes came back after a restore");
+        }
+    }
+
+    /// Another replica appears: a copy of one that is there, or a fresh one.
+    fn join(&mut self, of: Option<usize>, rng: &mut Rng) {
+        if self.twins.len() >= REPLICAS_MAX {
+            return;
+        }
+        let path = self.dir.join(&format!("{}.db", self.twins.len()));
+        let twin = match of {
+            Some(i) => self.twins[i].cloned(path, rng),
+            None => {
+                saw("fresh replica joined");
+                let old = self.plan.late_schema && rng.one_in(2);
+                Twin::new(path, &self.schema, self.plan.tie_break, old, rng)
+            }
+        };
+        self.twins.push(twin);
+        self.side.push(0);
+    }
+
+    fn partition(&mut self, rng: &mut Rng) {
+        if self.side.contains(&1) {
+            saw("partition healed");
+            self.side.fill(0);
+        } else if rng.one_in(2) {
+            saw("partition");
+            self.side.iter_mut().for_each(|side| *side = rng.below(2));
         }
     }
 
     /// Puts a message in the mail, perhaps twice, perhaps never.
-    fn send(&mut self, from: usize) {
-        let to = self.rng.below(self.twins.len());
+    fn send(&mut self, from: usize, rng: &mut Rng) {
+        let to = rng.below(self.twins.len());
         let nine = self.plan.nine_columns;
-        let mail = Mail::write(&self.twins[from], &self.twins[to], nine, &mut self.rng);
-        if self.rng.one_in(5) {
-            return;
+        let mail = Mail::write(&self.twins[from], &self.twins[to], nine, rng);
+        if rng.one_in(self.plan.loss) || self.side[from] != self.side[to] {
+            return saw("message lost");
         }
-        if self.rng.one_in(5) {
+        if rng.one_in(5) {
+            saw("message duplicated");
             self.mail.push((to, mail.clone()));
         }
         self.mail.push((to, mail));
         // The post office is small: what is old gets lost.
-        if self.mail.len() > 12 {
-            let lost = self.rng.below(self.mail.len());
+        if self.mail.len() > self.plan.lag {
+            saw("message lost");
+            let lost = rng.below(self.mail.len());
             self.mail.swap_remove(lost);
         }
     }
 
     /// Delivers any message, not the oldest.
-    fn deliver(&mut self) {
+    fn deliver(&mut self, rng: &mut Rng) {
         if self.mail.is_empty() {
             return;
         }
-        let (to, mail) = self.mail.swap_remove(self.rng.below(self.mail.len()));
+        let (to, mail) = self.mail.swap_remove(rng.below(self.mail.len()));
         trace(|| format!("  to {to}: {mail:?}"));
         mail.read(&mut self.twins[to]);
     }
 
     /// Two replicas exchange by version vector at once.
-    fn meet(&mut self, i: usize) {
-        let j = self.rng.below(self.twins.len());
-        if i == j {
+    fn meet(&mut self, i: usize, rng: &mut Rng) {
+        let j = rng.below(self.twins.len());
+        if i == j || self.side[i] != self.side[j] {
             return;
         }
         for (from, to) in [(i, j), (j, i)] {
@@ -152,6 +268,7 @@ impl History {
     }
 
     fn finish(mut self) {
+        trace(|| "the end: everybody gets the whole schema, and everything from everybody".into());
         for twin in &mut self.twins {
             twin.upgrade_fully();
         }

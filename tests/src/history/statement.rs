@@ -1,222 +1,295 @@
-//! Random local statements, as SQL and as the model's operation.
+//! Random local statements, as SQL. What they mean for the model is in [`effect`](super::effect).
 
-use super::twin::{core_value, sql_value};
+use super::schema::{ColumnSpec, Schema, TableSpec, UNCHECKED, VETOED};
 use crate::Rng;
-use crate::site::Site;
-use crate::value::SqlValue;
-use crsql_core::key::{Affinity, Collation, KeyColumn};
-use crsql_core::replica::{Replica, TableSchema, Transaction, WriteError};
-use crsql_core::value::Value;
+use crate::value::{Ident, SqlValue};
+use crsql_core::column::ColumnType;
+use crsql_core::key::{Affinity, Collation};
+use crsql_core::replica::Replica;
 
-/// A table of the histories.
-pub struct HistoryTable {
-    /// Its name.
-    pub name: &'static str,
-    /// How it is made.
-    pub ddl: &'static str,
-    /// Its key columns, in key order.
-    pub key: &'static [&'static str],
-    /// Its other columns in declared order, of a replica that has them all.
-    pub columns: &'static [&'static str],
-}
-
-/// The tables; the last one and the column `z` of the first come late to old replicas. Columns have no affinity,
-/// because the model converts nothing.
-pub const TABLES: [HistoryTable; 5] = [
-    HistoryTable {
-        name: "t",
-        ddl: "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y DEFAULT 'dy'); CRR t",
-        key: &["id"],
-        columns: &["x", "y", "z"],
-    },
-    HistoryTable {
-        name: "k",
-        ddl: "CREATE TABLE k (v DEFAULT 0, name TEXT COLLATE NOCASE NOT NULL, n INT NOT NULL, w, PRIMARY KEY (n, name)) WITHOUT ROWID; CRR k",
-        key: &["n", "name"],
-        columns: &["v", "w"],
-    },
-    HistoryTable {
-        name: "u",
-        ddl: "CREATE TABLE u (id PRIMARY KEY NOT NULL, v); CRR u",
-        key: &["id"],
-        columns: &["v"],
-    },
-    HistoryTable {
-        name: "tag",
-        ddl: "CREATE TABLE tag (id TEXT COLLATE RTRIM PRIMARY KEY NOT NULL); CRR tag",
-        key: &["id"],
-        columns: &[],
-    },
-    HistoryTable {
-        name: "late",
-        ddl: "CREATE TABLE late (id BLOB PRIMARY KEY NOT NULL, v, w DEFAULT 1.5); CRR late",
-        key: &["id"],
-        columns: &["v", "w"],
-    },
-];
-
-/// The schema of a table as a replica first has it, without the late column.
-pub fn schema_of(table: &HistoryTable) -> TableSchema {
-    let column = |affinity, collation| KeyColumn { affinity, collation };
-    let integer = column(Affinity::Integer, Collation::Binary);
-    match table.name {
-        "t" => TableSchema::new("t", [integer]).column("x", Value::Null).column("y", Value::text("dy")),
-        "k" => TableSchema::new("k", [integer, column(Affinity::Text, Collation::NoCase)])
-            .column("v", Value::Integer(0))
-            .column("w", Value::Null),
-        "u" => TableSchema::new("u", [column(Affinity::Blob, Collation::Binary)]).column("v", Value::Null),
-        "tag" => TableSchema::new("tag", [column(Affinity::Text, Collation::Rtrim)]),
-        _ => TableSchema::new("late", [column(Affinity::Blob, Collation::Binary)])
-            .column("v", Value::Null)
-            .column("w", Value::Real(1.5)),
-    }
-}
-
-type Sets = Vec<(&'static str, SqlValue)>;
+/// Values by column name.
+pub type Sets = Vec<(String, SqlValue)>;
 
 /// One statement on one table.
-#[derive(Debug)]
-pub struct Statement {
-    table: &'static str,
-    key_columns: &'static [&'static str],
-    key: Vec<SqlValue>,
-    sets: Sets,
-    verb: Verb,
+#[derive(Debug, Clone)]
+pub struct Statement<'s> {
+    /// The table.
+    pub table: &'s TableSpec,
+    /// What a constraint that fails does.
+    pub or: Or,
+    /// What it does.
+    pub verb: Verb,
+    returning: bool,
 }
 
-#[derive(Debug)]
-enum Verb {
-    Insert,
+/// The conflict clause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Or {
+    /// Undo the statement: the default.
+    Abort,
+    /// Keep the rows before.
+    Fail,
+    /// Skip the row.
+    Ignore,
+    /// Remove what is in the way.
     Replace,
-    Update,
-    UpdateFrom,
-    Delete,
-    MoveTo(Vec<SqlValue>),
-    MoveOver(Vec<SqlValue>),
+    /// Undo the transaction.
+    Rollback,
 }
 
-impl Statement {
+/// What a statement does.
+#[derive(Debug, Clone)]
+pub enum Verb {
+    /// Inserts rows that set the same columns.
+    Insert(Vec<(Vec<SqlValue>, Sets)>),
+    /// Inserts a row, or updates the one that is there; nothing to set is `DO NOTHING`.
+    Upsert(Vec<SqlValue>, Sets, Sets),
+    /// Updates rows.
+    Update(Target, Sets),
+    /// Updates the key of a row, and perhaps more.
+    Move(Vec<SqlValue>, Vec<SqlValue>, Sets),
+    /// Deletes rows.
+    Delete(Target),
+}
+
+/// Which rows.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// The one of a key.
+    Key(Vec<SqlValue>),
+    /// Those of integer keys from here on.
+    From(i64),
+}
+
+impl<'s> Statement<'s> {
     /// A statement on a table that the replica has.
-    pub fn random(model: &Replica, rng: &mut Rng) -> Statement {
-        let known: Vec<&'static HistoryTable> =
-            TABLES.iter().filter(|table| model.schema(table.name).is_some()).collect();
+    pub fn random(schema: &'s Schema, model: &Replica, rng: &mut Rng) -> Statement<'s> {
+        let known: Vec<&TableSpec> =
+            schema.tables.iter().filter(|table| model.schema(&table.name).is_some()).collect();
         // Half of all work on the first table, whose rows are contended most.
         let table = if rng.one_in(2) { known[0] } else { *rng.pick(&known) };
-        let schema = model.schema(table.name).expect("a known table");
-        let present = table.columns.iter().copied().filter(|column| schema.has_column(column));
-        let mut sets: Sets = Vec::new();
-        for column in present {
-            if rng.one_in(2) {
-                sets.push((column, value(rng)));
-            }
-        }
-        let verb = match rng.below(12) {
-            0..=3 => Verb::Insert,
-            4 => Verb::Replace,
-            5 | 6 => Verb::Delete,
-            7 => Verb::MoveTo(key(table.name, rng)),
-            8 => Verb::MoveOver(key(table.name, rng)),
-            9 if table.name == "t" && !sets.is_empty() => Verb::UpdateFrom,
-            _ if sets.is_empty() => Verb::Insert,
-            _ => Verb::Update,
+        let held = model.schema(&table.name).expect("a known table");
+        let present: Vec<&ColumnSpec> =
+            table.columns.iter().filter(|column| held.has_column(&column.name)).collect();
+        let or = match rng.below(12) {
+            0 => Or::Fail,
+            1 => Or::Ignore,
+            2 | 3 => Or::Replace,
+            4 => Or::Rollback,
+            _ => Or::Abort,
         };
-        Statement { table: table.name, key_columns: table.key, key: key(table.name, rng), sets, verb }
-    }
-
-    /// The statement without an update of the late column. Until the first commit after a plain ALTER its old values
-    /// are unknown, so even an assignment of the same value counts as a write, which the model does not know.
-    pub fn leaving_late_column(mut self) -> Statement {
-        if self.table == "t" && !matches!(self.verb, Verb::Insert | Verb::Replace) {
-            let others = self.sets.iter().filter(|(name, _)| *name != "z").count();
-            match others {
-                0 => self.sets.iter_mut().for_each(|(name, _)| *name = "y"),
-                _ => self.sets.retain(|(name, _)| *name != "z"),
-            }
-        }
-        self
-    }
-
-    /// Runs it on the database and on the model, which must agree whether it succeeds.
-    pub fn run(&self, site: &Site, tx: &mut Transaction<'_>) {
-        let sql = self.sql();
-        super::trace(|| format!("  {sql}"));
-        let real = site.try_exec(&sql);
-        let model = self.apply(tx);
-        match (&real, &model) {
-            (Ok(()), Ok(())) => {}
-            (Err(message), Err(WriteError::RowExists(_))) if message.contains("UNIQUE") => {}
-            _ => panic!("{sql}: SQLite says {real:?}, the model {model:?}"),
-        }
-    }
-
-    fn sql(&self) -> String {
-        let Statement { table, key_columns, key, sets, verb } = self;
-        let equals = |names: &[&str], values: &[SqlValue], join: &str| {
-            let terms: Vec<String> =
-                names.iter().zip(values).map(|(name, value)| format!("{name} = {value}")).collect();
-            terms.join(join)
+        let sets = some_values(&present, table, or, rng);
+        let target = |rng: &mut Rng| match table.is_ordered() && rng.one_in(6) {
+            true => Target::From(rng.between(-2, 9)),
+            false => Target::Key(key(table, rng)),
         };
-        let here = equals(key_columns, key, " AND ");
-        let assignments: Vec<String> = sets.iter().map(|(name, value)| format!("{name} = {value}")).collect();
-        match verb {
-            Verb::Insert | Verb::Replace => {
-                let names: Vec<&str> =
-                    key_columns.iter().copied().chain(sets.iter().map(|(name, _)| *name)).collect();
-                let values: Vec<String> =
-                    key.iter().chain(sets.iter().map(|(_, value)| value)).map(SqlValue::to_string).collect();
-                let insert = if matches!(verb, Verb::Insert) { "INSERT" } else { "INSERT OR REPLACE" };
-                format!("{insert} INTO {table} ({}) VALUES ({})", names.join(", "), values.join(", "))
+        let (or, verb) = match rng.below(13) {
+            0..=2 => (or, Verb::Insert(vec![(key(table, rng), sets)])),
+            3 => (or, several_rows(table, sets, or, rng)),
+            4 if !table.key.is_empty() => {
+                // Whether STRICT is checked before the conflict is SQLite's business: nothing for it to refuse.
+                let sets = some_values(&present, table, Or::Fail, rng);
+                let then = some_values(&present, table, Or::Fail, rng);
+                (Or::Abort, Verb::Upsert(key(table, rng), sets, then))
             }
-            Verb::Update => format!("UPDATE {table} SET {} WHERE {here}", assignments.join(", ")),
-            Verb::UpdateFrom => {
-                format!("UPDATE {table} SET {} WHERE id >= {}", assignments.join(", "), key[0])
+            5 | 6 => (Or::Abort, Verb::Delete(target(rng))),
+            7 | 8 => (or, Verb::Move(key(table, rng), key(table, rng), sets)),
+            _ if sets.is_empty() => (or, Verb::Insert(vec![(key(table, rng), sets)])),
+            _ => (or, Verb::Update(target(rng), sets)),
+        };
+        Statement { table, or, verb, returning: rng.one_in(10) }
+    }
+
+    /// The statement without an update of these columns. Until the first commit after a plain ALTER the old values
+    /// of a new column are unknown, so even an assignment of the same value counts as a write, which the model does
+    /// not know. An update that is left with nothing to do sets a key to itself.
+    pub fn leaving(mut self, columns: &[(String, String)]) -> Statement<'s> {
+        let is_left =
+            |name: &str| columns.iter().any(|(table, column)| *table == self.table.name && column == name);
+        match &mut self.verb {
+            Verb::Insert(_) | Verb::Delete(_) => return self,
+            Verb::Upsert(_, given, sets) => {
+                given.retain(|(name, _)| !is_left(name));
+                sets.retain(|(name, _)| !is_left(name));
             }
-            Verb::Delete => format!("DELETE FROM {table} WHERE {here}"),
-            Verb::MoveTo(to) | Verb::MoveOver(to) => {
-                let or = if matches!(verb, Verb::MoveTo(_)) { "" } else { " OR REPLACE" };
-                let mut all = vec![equals(key_columns, to, ", ")];
-                all.extend(assignments);
-                format!("UPDATE{or} {table} SET {} WHERE {here}", all.join(", "))
+            Verb::Update(_, sets) | Verb::Move(_, _, sets) => sets.retain(|(name, _)| !is_left(name)),
+        }
+        match self.verb {
+            Verb::Update(Target::Key(key), sets) if sets.is_empty() => {
+                Statement { verb: Verb::Delete(Target::Key(key)), or: Or::Abort, ..self }
             }
+            Verb::Update(Target::From(from), sets) if sets.is_empty() => {
+                Statement { verb: Verb::Delete(Target::From(from)), or: Or::Abort, ..self }
+            }
+            verb => Statement { verb, ..self },
         }
     }
 
-    fn apply(&self, tx: &mut Transaction<'_>) -> Result<(), WriteError> {
-        let key: Vec<Value> = self.key.iter().map(core_value).collect();
-        let sets: Vec<(&str, Value)> =
-            self.sets.iter().map(|(name, value)| (*name, core_value(value))).collect();
-        let core_key = |key: &[SqlValue]| key.iter().map(core_value).collect::<Vec<_>>();
+    /// The statement as SQL.
+    pub fn sql(&self) -> String {
+        let table = Ident(&self.table.name);
+        let or = match self.or {
+            Or::Abort => "",
+            Or::Fail => " OR FAIL",
+            Or::Ignore => " OR IGNORE",
+            Or::Replace => " OR REPLACE",
+            Or::Rollback => " OR ROLLBACK",
+        };
+        let returning = if self.returning { " RETURNING *" } else { "" };
         match &self.verb {
-            Verb::Insert => tx.insert(self.table, &key, &sets),
-            Verb::Replace => tx.insert_or_replace(self.table, &key, &sets),
-            Verb::Update => tx.update(self.table, &key, &sets).map(drop),
-            Verb::Delete => tx.delete(self.table, &key).map(drop),
-            Verb::MoveTo(to) => tx.update_key(self.table, &key, &core_key(to), &sets).map(drop),
-            Verb::MoveOver(to) => tx.replace_key(self.table, &key, &core_key(to), &sets).map(drop),
-            Verb::UpdateFrom => {
-                let from = self.key[0].integer();
-                let mut ids: Vec<i64> = tx
-                    .replica()
-                    .rows(self.table)
-                    .iter()
-                    .map(|(key, _)| sql_value(&key[0]).integer())
-                    .collect();
-                ids.sort_unstable();
-                for id in ids.into_iter().filter(|id| *id >= from) {
-                    tx.update(self.table, &[Value::Integer(id)], &sets)?;
-                }
-                Ok(())
+            Verb::Insert(rows) => {
+                format!("INSERT{or} INTO {table} {}{returning}", self.rows(rows))
+            }
+            Verb::Upsert(key, sets, then) => {
+                let rows = self.rows(&[(key.clone(), sets.clone())]);
+                let names: Vec<String> = self.table.key.iter().map(|column| ident(&column.name)).collect();
+                let then = match then.is_empty() {
+                    true => "NOTHING".to_string(),
+                    false => format!("UPDATE SET {}", assignments(then)),
+                };
+                format!("INSERT INTO {table} {rows} ON CONFLICT ({}) DO {then}{returning}", names.join(", "))
+            }
+            Verb::Update(target, sets) => {
+                format!(
+                    "UPDATE{or} {table} SET {} WHERE {}{returning}",
+                    assignments(sets),
+                    self.condition(target)
+                )
+            }
+            Verb::Move(from, to, sets) => {
+                let names = self.table.key.iter().map(|column| column.name.clone());
+                let all: Sets = names.zip(to.iter().cloned()).chain(sets.iter().cloned()).collect();
+                let here = self.condition(&Target::Key(from.clone()));
+                format!("UPDATE{or} {table} SET {} WHERE {here}{returning}", assignments(&all))
+            }
+            Verb::Delete(target) => {
+                format!("DELETE FROM {table} WHERE {}{returning}", self.condition(target))
+            }
+        }
+    }
+
+    fn rows(&self, rows: &[(Vec<SqlValue>, Sets)]) -> String {
+        let keys = self.table.key.iter().map(|column| ident(&column.name));
+        let names: Vec<String> = keys.chain(rows[0].1.iter().map(|(name, _)| ident(name))).collect();
+        let values = rows.iter().map(|(key, sets)| {
+            let values = key.iter().chain(sets.iter().map(|(_, value)| value));
+            format!("({})", values.map(SqlValue::to_string).collect::<Vec<_>>().join(", "))
+        });
+        format!("({}) VALUES {}", names.join(", "), values.collect::<Vec<_>>().join(", "))
+    }
+
+    fn condition(&self, target: &Target) -> String {
+        match target {
+            Target::From(from) => format!("{} >= {from}", Ident(&self.table.key[0].name)),
+            Target::Key(key) => {
+                let columns = self.table.key.iter().zip(key);
+                let terms = columns
+                    .map(|(column, value)| format!("{} = {}", Ident(&column.name), column.stored(value)));
+                terms.collect::<Vec<_>>().join(" AND ")
             }
         }
     }
 }
 
-fn key(table: &str, rng: &mut Rng) -> Vec<SqlValue> {
+fn ident(name: &str) -> String {
+    Ident(name).to_string()
+}
+
+fn assignments(sets: &Sets) -> String {
+    sets.iter().map(|(name, value)| format!("{} = {value}", Ident(name))).collect::<Vec<_>>().join(", ")
+}
+
+fn several_rows(table: &TableSpec, sets: Sets, or: Or, rng: &mut Rng) -> Verb {
+    let mut rows = vec![(key(table, rng), sets.clone())];
+    for _ in 0..1 + rng.below(4) {
+        let values = sets.iter().map(|(name, _)| {
+            let column = table.column(name);
+            (name.clone(), value_for(column, table, or, rng))
+        });
+        let values = values.collect();
+        rows.push((key(table, rng), values));
+    }
+    Verb::Insert(rows)
+}
+
+fn some_values(present: &[&ColumnSpec], table: &TableSpec, or: Or, rng: &mut Rng) -> Sets {
+    let mut sets = Sets::new();
+    for column in present {
+        if rng.one_in(2) {
+            sets.push((column.name.clone(), value_for(column, table, or, rng)));
+        }
+    }
+    sets
+}
+
+/// A value for a column, rarely one that a rule of the table refuses.
+fn value_for(column: &ColumnSpec, table: &TableSpec, or: Or, rng: &mut Rng) -> SqlValue {
+    if column.kind == ColumnType::Counter {
+        return number(rng);
+    }
+    if table.triggers && column.name == table.columns[0].name && rng.one_in(8) {
+        return SqlValue::text(VETOED);
+    }
+    if column.checked && rng.one_in(8) && (!table.strict || matches!(column.declared, "TEXT" | "ANY")) {
+        return SqlValue::text(UNCHECKED);
+    }
+    if column.not_null && !rng.one_in(8) {
+        let given = value(rng);
+        let given = if given == SqlValue::Null { 3.into() } else { given };
+        return fitting(given, column, table, or, rng);
+    }
+    let given = value(rng);
+    fitting(given, column, table, or, rng)
+}
+
+/// The value, or one like it that a STRICT table takes; now and then a refused one where that aborts.
+fn fitting(given: SqlValue, column: &ColumnSpec, table: &TableSpec, or: Or, rng: &mut Rng) -> SqlValue {
+    let fits = |value: &SqlValue| column.takes_strictly(&column.stored(value));
+    if !table.strict || fits(&given) || (or == Or::Abort && rng.one_in(20)) {
+        return given;
+    }
+    let others = [
+        SqlValue::from(rng.between(0, 5)),
+        SqlValue::text("strict"),
+        SqlValue::Blob(vec![rng.below(4) as u8]),
+    ];
+    others.into_iter().find(fits).expect("every type has one of these")
+}
+
+fn number(rng: &mut Rng) -> SqlValue {
+    match rng.below(12) {
+        0 => SqlValue::Integer(rng.bits() as i64),
+        1 => SqlValue::Real((rng.below(40) as f64 / 10.0).to_bits()),
+        _ => SqlValue::Integer(rng.between(-5, 20)),
+    }
+}
+
+fn key(table: &TableSpec, rng: &mut Rng) -> Vec<SqlValue> {
+    table.key.iter().map(|column| key_value(column, table, rng)).collect()
+}
+
+fn key_value(column: &ColumnSpec, table: &TableSpec, rng: &mut Rng) -> SqlValue {
     let real = |value: f64| SqlValue::Real(value.to_bits());
-    match table {
-        "t" => vec![rng.between(-2, 9).into()],
-        "k" => vec![rng.between(0, 2).into(), word(rng, &["a", "A", "b", "B", "é", "Ab", "aB"])],
-        "u" => {
+    let value = match column.key.affinity {
+        Affinity::Integer if column.declared == "INTEGER" && table.key.len() > 1 => rng.between(0, 2).into(),
+        Affinity::Integer if column.declared == "INTEGER" => rng.between(-2, 9).into(),
+        Affinity::Text => {
+            let words: &[&str] = match column.key.collation {
+                Collation::NoCase => &["a", "A", "b", "B", "é", "Ab", "aB"],
+                Collation::Rtrim => &["a", "a ", "b", "b  ", "", " ", "c"],
+                _ => &["a", "A", "b", "", "1", "ключ"],
+            };
+            word(rng, words)
+        }
+        Affinity::Integer => {
+            rng.pick(&[0.into(), 1.into(), real(1.0), 2.into(), "3".into(), i64::MIN.into()]).clone()
+        }
+        Affinity::Real => {
+            rng.pick(&[0.into(), real(0.0), real(-1.5), 3.into(), real(3.0), real(1e300)]).clone()
+        }
+        Affinity::Numeric => rng.pick(&[0.into(), real(1.5), "1".into(), "n".into(), 1.into()]).clone(),
+        Affinity::Blob if column.declared == "BLOB" => SqlValue::Blob(vec![rng.below(6) as u8; rng.below(3)]),
+        Affinity::Blob => {
             let keys = [
                 1.into(),
                 real(1.0),
@@ -232,18 +305,17 @@ fn key(table: &str, rng: &mut Rng) -> Vec<SqlValue> {
                 i64::MAX.into(),
                 real(-3.0),
             ];
-            vec![rng.pick(&keys).clone()]
+            rng.pick(&keys).clone()
         }
-        "tag" => vec![word(rng, &["a", "a ", "b", "b  ", "", " ", "c"])],
-        _ => vec![SqlValue::Blob(vec![rng.below(6) as u8; rng.below(3)])],
-    }
+    };
+    if table.strict && !column.takes_strictly(&column.stored(&value)) { 1.into() } else { value }
 }
 
 fn value(rng: &mut Rng) -> SqlValue {
     match rng.below(10) {
         0 => SqlValue::Null,
         1 => SqlValue::Real((rng.below(4) as f64).to_bits()),
-        2 => word(rng, &["", "a", "A", "dy", "dz", "text", "Привет"]),
+        2 => word(rng, &["", "a", "A", "dy", "dz", "text", "Привет", "12", " 3.50 ", "1e3"]),
         3 => SqlValue::Blob(vec![rng.bits() as u8; rng.below(20)]),
         4 => SqlValue::Integer(rng.bits() as i64),
         5 => SqlValue::text(&"long ".repeat(rng.below(30))),

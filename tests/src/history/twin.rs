@@ -1,8 +1,11 @@
 //! A replica on real SQLite and its model, always driven alike.
 
-use super::statement::{Statement, TABLES, schema_of};
+use super::coverage::{saw, trace};
+use super::effect::Ended;
+use super::schema::Schema;
+use super::statement::Statement;
 use crate::site::Site;
-use crate::value::SqlValue;
+use crate::value::{Ident, SqlValue};
 use crate::{Rng, exchange::ChangeRow};
 use crsql_core::change::{Change, Fact, ROW_CID};
 use crsql_core::ids::SiteId;
@@ -10,95 +13,114 @@ use crsql_core::merge::{Stamp, TieBreak};
 use crsql_core::replica::Replica;
 use crsql_core::value::Value;
 use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
 
 /// A replica and its model.
 pub struct Twin {
-    /// The replica on real SQLite.
+    /// The connection in use to the replica on real SQLite.
     pub site: Site,
     /// What it should be.
     pub model: Replica,
     /// It had its whole schema from the beginning.
     pub complete: bool,
-    path: PathBuf,
-    backup: Option<Replica>,
+    /// The tables that it has or will have.
+    pub schema: Rc<Schema>,
+    /// Another connection to the same file, once there is one.
+    pub(super) other: Option<Site>,
+    pub(super) path: PathBuf,
+    pub(super) backup: Option<(Replica, bool)>,
 }
 
 impl Twin {
-    /// A fresh replica in a file; an old one lacks a table and a column that others have.
-    pub fn new(path: PathBuf, old: bool, rng: &mut Rng) -> Twin {
+    /// A fresh replica in a file; an old one lacks tables and columns that others have.
+    pub fn new(path: PathBuf, schema: &Rc<Schema>, tie: TieBreak, old: bool, rng: &mut Rng) -> Twin {
         let site = Site::open(&path);
         site.exec("PRAGMA journal_mode = wal; PRAGMA synchronous = off; PRAGMA wal_autocheckpoint = 5000");
         site.site_id();
-        let (site, id) = with_chosen_id(site, rng);
-        let mut twin =
-            Twin { site, model: Replica::new(id, TieBreak::Site), complete: !old, path, backup: None };
-        for table in &TABLES[..4] {
-            twin.site.exec(table.ddl);
-            twin.model.create_table(schema_of(table)).expect("a new table");
+        if tie == TieBreak::Value {
+            site.exec("SELECT crsql_config_set('tie-break', 'value')");
         }
-        if !old {
-            twin.upgrade_fully();
+        let (site, id) = with_chosen_id(site, rng);
+        let schema = Rc::clone(schema);
+        let model = Replica::new(id, tie);
+        let mut twin = Twin { site, model, complete: !old, schema, other: None, path, backup: None };
+        for table in twin.schema.tables.clone() {
+            if !(old && table.late) {
+                twin.site.exec(&table.ddl(!old));
+                twin.model.create_table(table.model(!old)).expect("a new table");
+            }
         }
         twin
     }
 
     /// Runs one statement in its own transaction.
     pub fn statement(&mut self, rng: &mut Rng) {
-        let mut statement = Statement::random(&self.model, rng);
-        if self.has_untriggered_column() {
-            statement = statement.leaving_late_column();
-        }
+        let schema = Rc::clone(&self.schema);
+        let statement = Statement::random(&schema, &self.model, rng).leaving(&self.untriggered_columns());
         let mut tx = self.model.begin();
-        statement.run(&self.site, &mut tx);
+        let beginning = tx.savepoint();
+        statement.run(&self.site, &mut tx, &beginning);
         tx.commit().expect("clocks are far from their limits");
     }
 
     /// Runs several statements in a transaction with savepoints, which commits, rolls back, or is cut off by the
     /// end of its connection.
     pub fn transaction(&mut self, rng: &mut Rng) {
-        let is_untriggered = self.has_untriggered_column();
+        let schema = Rc::clone(&self.schema);
+        let untriggered = self.untriggered_columns();
+        let before = self.other.is_some().then(|| self.site.digest());
         let mut tx = self.model.begin();
+        let beginning = tx.savepoint();
         self.site.exec("BEGIN");
         let mut savepoints = Vec::new();
         for _ in 0..1 + rng.below(6) {
-            let choice = rng.below(10);
-            super::trace(|| format!("  in the transaction, {} savepoints open: {choice}", savepoints.len()));
+            let choice = rng.below(11);
+            trace(|| format!("  in the transaction, {} savepoints open: {choice}", savepoints.len()));
             match choice {
                 0 => {
                     self.site.exec(&format!("SAVEPOINT s{}", savepoints.len()));
                     savepoints.push(tx.savepoint());
                 }
                 1 if !savepoints.is_empty() => {
+                    saw("savepoint rolled back");
                     let to = rng.below(savepoints.len());
                     savepoints.truncate(to + 1);
                     tx.rollback_to(&savepoints[to]);
                     self.site.exec(&format!("ROLLBACK TO s{to}"));
                 }
                 2 if !savepoints.is_empty() => {
+                    saw("savepoint released");
                     let to = rng.below(savepoints.len());
                     savepoints.truncate(to);
                     self.site.exec(&format!("RELEASE s{to}"));
                 }
                 3 => {
+                    saw("read inside a transaction");
                     self.site.rows("SELECT count(*), max(seq) FROM crsql_changes");
                 }
+                4 if before.is_some() => {
+                    look_from_outside(self.other.as_ref(), &self.site, before.as_deref())
+                }
                 _ => {
-                    let mut statement = Statement::random(tx.replica(), rng);
-                    if is_untriggered {
-                        statement = statement.leaving_late_column();
+                    let statement = Statement::random(&schema, tx.replica(), rng).leaving(&untriggered);
+                    if statement.run(&self.site, &mut tx, &beginning) == Ended::RolledBack {
+                        assert!(self.site.conn.is_autocommit(), "OR ROLLBACK ended the transaction");
+                        return tx.rollback();
                     }
-                    statement.run(&self.site, &mut tx);
                 }
             }
         }
         let end = rng.below(8);
-        super::trace(|| format!("  {}", ["ROLLBACK", "end of the connection", "COMMIT"][end.min(2)]));
+        trace(|| format!("  {}", ["ROLLBACK", "end of the connection", "COMMIT"][end.min(2)]));
         match end {
             0 => {
+                saw("transaction rolled back");
                 tx.rollback();
                 self.site.exec("ROLLBACK");
             }
             1 => {
+                saw("transaction cut off by the end of its connection");
                 tx.rollback();
                 self.reopen();
             }
@@ -109,91 +131,51 @@ impl Twin {
         }
     }
 
-    /// Whether the late column came by a plain ALTER, and no write has renewed the triggers since.
-    fn has_untriggered_column(&self) -> bool {
-        let triggers = "SELECT count(*) FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 't' AND sql LIKE '%\"z\"%'";
-        !self.complete
-            && self.model.schema("t").is_some_and(|schema| schema.has_column("z"))
-            && self.site.int(triggers) == 0
-    }
-
-    /// Closes the connection and opens the file again.
-    pub fn reopen(&mut self) {
-        // The old connection goes first, as when a process ends.
-        self.site = Site::memory();
-        self.site = Site::open(&self.path);
-        self.site.exec("PRAGMA synchronous = off");
-    }
-
-    /// Gives an old replica one of the things it lacks.
-    pub fn upgrade(&mut self, rng: &mut Rng) {
-        if rng.one_in(2) {
-            self.add_late_table();
-        } else {
-            self.add_late_column(rng.one_in(2));
+    /// The late columns that came by a plain ALTER after which no write has renewed the triggers.
+    fn untriggered_columns(&self) -> Vec<(String, String)> {
+        if self.complete {
+            return Vec::new();
         }
+        let triggers = "SELECT count(*) FROM sqlite_schema
+                        WHERE type = 'trigger' AND name LIKE '%crsql%' AND tbl_name = ?1 AND instr(sql, ?2) > 0";
+        let mut untriggered = self.late_columns();
+        untriggered.retain(|(table, column)| {
+            let named = Ident(column).to_string();
+            self.site.value_with(triggers, &[table, &named]).integer() == 0
+        });
+        untriggered
     }
 
-    /// Gives an old replica everything it lacks.
-    pub fn upgrade_fully(&mut self) {
-        self.add_late_column(false);
-        self.add_late_table();
+    /// The late columns that the replica has by now.
+    pub(super) fn late_columns(&self) -> Vec<(String, String)> {
+        let tables =
+            self.schema.tables.iter().filter_map(|table| Some((table, self.model.schema(&table.name)?)));
+        tables
+            .flat_map(|(table, held)| {
+                let late = table.columns.iter().filter(|column| column.late && held.has_column(&column.name));
+                late.map(|column| (table.name.clone(), column.name.clone()))
+            })
+            .collect()
     }
+}
 
-    fn add_late_table(&mut self) {
-        let late = &TABLES[4];
-        if self.model.schema(late.name).is_none() {
-            self.site.exec(late.ddl);
-            self.model.create_table(schema_of(late)).expect("a new table");
-        }
-    }
-
-    fn add_late_column(&mut self, plainly: bool) {
-        if self.model.schema("t").is_some_and(|schema| schema.has_column("z")) {
-            return;
-        }
-        let alter = "ALTER TABLE t ADD COLUMN z DEFAULT 'dz'";
-        if plainly {
-            self.site.exec(alter);
-        } else {
-            self.site
-                .exec(&format!("SELECT crsql_begin_alter('t'); {alter}; SELECT crsql_commit_alter('t')"));
-        }
-        self.model.add_column("t", "z", Value::text("dz")).expect("a new column");
-    }
-
-    /// Keeps a copy of the file.
-    pub fn back_up(&mut self) {
-        let copy = self.path.with_extension("backup");
-        let _ = std::fs::remove_file(&copy);
-        self.site.exec(&format!("VACUUM INTO '{}'", copy.display()));
-        self.backup = Some(self.model.clone());
-    }
-
-    /// Goes back to the copy. It may have written since, so it goes on under a new identity.
-    pub fn restore(&mut self, rng: &mut Rng) {
-        let Some(model) = self.backup.clone() else { return };
-        self.site = Site::memory();
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(format!("{}{suffix}", self.path.display()));
-        }
-        std::fs::copy(self.path.with_extension("backup"), &self.path).expect("the copy can be read");
-        self.model = model;
-        self.reopen();
-        if rng.one_in(2) {
-            self.site.exec("PRAGMA journal_mode = wal");
-        }
-        self.site.exec("SELECT crsql_new_site()");
-        let (site, id) = with_chosen_id(std::mem::replace(&mut self.site, Site::memory()), rng);
-        self.site = site;
-        self.model.rename_site(id);
+/// What another connection sees and may do while a transaction is open: what was committed, and nothing.
+fn look_from_outside(other: Option<&Site>, site: &Site, before: Option<&str>) {
+    let other = other.expect("there is another connection");
+    assert_eq!(Some(other.digest().as_str()), before, "another connection sees an open transaction");
+    saw("another connection saw only what was committed");
+    if site.conn.transaction_state(None::<&str>).expect("a state") == rusqlite::TransactionState::Write {
+        other.conn.busy_timeout(Duration::ZERO).expect("busy timeout");
+        let message = other.error("SELECT crsql_new_site()");
+        assert!(message.contains("locked"), "{message}");
+        saw("another connection was told to wait");
     }
 }
 
 /// Gives a replica that has not written under its id yet one that follows from the seed, so that a history can be
 /// replayed. Ids are random otherwise, and there is no other way to choose one: this is the only place where the
 /// tests know a table of the extension.
-fn with_chosen_id(site: Site, rng: &mut Rng) -> (Site, SiteId) {
+pub(super) fn with_chosen_id(site: Site, rng: &mut Rng) -> (Site, SiteId) {
     let mut id = [0; 16];
     id.chunks_mut(8).for_each(|half| half.copy_from_slice(&rng.bits().to_be_bytes()));
     let own = "ordinal = (SELECT site FROM __crsql_state)";

@@ -45,6 +45,7 @@ export async function browser(origin) {
   const errors = [];
   return {
     context,
+    profile,
     errors,
     /** A new tab on an empty page, with the package as `crsql`. */
     async tab(path = "/blank.html") {

@@ -129,6 +129,40 @@ for (const storage of ["opfs", "idb"]) {
   });
 }
 
+test("idb: a save that fails is an error, and the database goes back to what is saved", { skip }, async () => {
+  const page = await chrome.tab();
+  await openIn(page, "failing", { storage: "idb" });
+  await page.evaluate(() => db.run("INSERT INTO todo VALUES ('before', 'x', 0)"));
+  // What a full disk does: the transaction takes the blocks and aborts when it is to commit.
+  const [worker] = page.workers();
+  await worker.evaluate(() => {
+    const original = IDBDatabase.prototype.transaction;
+    globalThis.healed = () => (IDBDatabase.prototype.transaction = original);
+    IDBDatabase.prototype.transaction = function (...args) {
+      const transaction = original.apply(this, args);
+      if (args[1] === "readwrite") setTimeout(() => transaction.abort());
+      return transaction;
+    };
+  });
+  const refused = await page.evaluate(async () => [
+    await refusal(db.run("INSERT INTO todo VALUES ('lost', 'x', 0)")),
+    await refusal(db.tx(async (tx) => tx.run("UPDATE todo SET title = 'lost'"))),
+  ]);
+  for (const text of refused) assert.match(text, /^CrsqlError /);
+  const now = () => page.evaluate(() => db.all("SELECT id, title FROM todo ORDER BY id"));
+  assert.deepEqual(await now(), [{ id: "before", title: "x" }]);
+  await worker.evaluate(() => void healed());
+  await page.evaluate(() => db.run("INSERT INTO todo VALUES ('later', 'y', 0)"));
+  const versions = await page.evaluate(async () => (await db.get("SELECT max(site_version) AS v FROM crsql_changes")).v);
+  assert.equal(versions, 2, "the version that was lost is used again: nobody has seen it");
+  await page.reload();
+  await chrome.load(page);
+  await openIn(page, "failing", { storage: "idb" });
+  assert.deepEqual(await now(), [{ id: "before", title: "x" }, { id: "later", title: "y" }]);
+  assert.deepEqual(await page.evaluate(() => db.check()), []);
+  await page.close();
+});
+
 test("storage is found out by itself, and memory is only given when asked for", { skip }, async () => {
   const page = await chrome.tab();
   assert.equal((await openIn(page, "auto")).storage, "opfs");

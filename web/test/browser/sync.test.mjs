@@ -1,9 +1,10 @@
 // Browsers and Node in one room of a real relay: offline, back, refused, restarted; all end up equal.
 
 import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { open } from "../../dist/node.js";
-import { relay } from "../relay.mjs";
+import { native, relay } from "../relay.mjs";
 import { browser, CHROMIUM, eventually, openIn, serve } from "./harness.mjs";
 
 const skip = CHROMIUM ? false : "no Chromium: apt-get install chromium, or set CHROMIUM";
@@ -75,6 +76,44 @@ test("two browsers and Node edit apart, reload, come back and are equal", { skip
   await Promise.all([a.close(), b.close()]);
 });
 
+test("two browsers and a native program with a sidecar edit apart, reload, come back and are equal", { skip }, async (t) => {
+  const [a, b] = await Promise.all([synced(phone, "native"), synced(laptop, "native")]);
+  const desktop = await native(hub.url, "native");
+  t.after(() => desktop.close());
+  await desktop.sql("CREATE TABLE todo (id TEXT PRIMARY KEY NOT NULL, title TEXT, done INTEGER NOT NULL DEFAULT 0)");
+  await desktop.sql("SELECT crsql_as_crr('todo')");
+  desktop.start();
+  await add(a, "from-a");
+  await eventually(async () => (await desktop.sql("SELECT count(*) FROM todo")) === "1", "a's row on the desktop");
+
+  // Everybody is alone: the relay is gone, the sidecar is killed, a page is loaded anew meanwhile.
+  await hub.stop();
+  await desktop.stop();
+  await desktop.sql("INSERT INTO todo (id, title) VALUES ('from-desktop', 'd'), ('both', 'desktop')");
+  await desktop.sql("UPDATE todo SET title = 'desktop was here' WHERE id = 'from-a'");
+  await a.evaluate(() => db.run("UPDATE todo SET done = 1 WHERE id = 'from-a'"));
+  await b.evaluate(() => db.run("INSERT INTO todo (id, title) VALUES ('both', 'browser')"));
+  await a.reload();
+  await phone.load(a);
+  await openIn(a, "native");
+  await a.evaluate((url) => {
+    globalThis.sync = db.sync({ url, room: "native" });
+  }, hub.url);
+
+  await hub.start();
+  desktop.start();
+  const tables = () => Promise.all([digest(a), digest(b), desktop.sql("SELECT hex(crsql_digest())")]);
+  await eventually(async () => {
+    const [one, two, three] = await tables();
+    return one === two && three.includes(one) && (await desktop.sql("SELECT count(*) FROM todo")) === "3";
+  }, "equal digests", 60_000);
+  const merged = await b.evaluate(() => db.get("SELECT title, done FROM todo WHERE id = 'from-a'"));
+  assert.deepEqual(merged, { title: "desktop was here", done: 1 });
+  assert.deepEqual(await b.evaluate(() => db.check()), []);
+  assert.equal(await desktop.sql("SELECT crsql_doctor() = '[]'"), "1");
+  await Promise.all([a.close(), b.close()]);
+});
+
 test("sync goes on when the tab that owned the database is closed", { skip }, async () => {
   const first = await synced(phone, "handover");
   const second = await phone.tab();
@@ -122,25 +161,53 @@ test("presence shows who is here, and is over when a page goes", { skip }, async
   await Promise.all([a.close(), b.close()]);
 });
 
-test("a large first sync comes in parts, with progress", { skip }, async () => {
+// CRSQL_WEB_ROWS=500000 for the figures in docs/browser.md.
+const ROWS = Number(process.env.CRSQL_WEB_ROWS ?? 20_000);
+
+test("a large first sync comes in parts, with progress, in bounded memory", { skip }, async () => {
   const a = await synced(phone, "large");
-  await a.evaluate(() => db.exec(`
+  await a.evaluate((rows) => db.exec(`
     INSERT INTO todo SELECT printf('%06d', value), hex(randomblob(20)), 0 FROM (
-      WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 20000) SELECT value FROM n)`));
+      WITH RECURSIVE n(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < ${rows}) SELECT value FROM n)`), ROWS);
   await a.evaluate(() => sync.flush());
   const b = await laptop.tab();
+  const before = rendererMegabytes(laptop);
+  let most = before;
+  const began = Date.now();
   await openIn(b, "large");
   await b.evaluate((url) => {
     globalThis.progress = [];
     globalThis.sync = db.sync({ url, room: "large" });
     sync.on("status", ({ receivedBytes }) => progress.push(receivedBytes));
   }, hub.url);
-  await eventually(async () => (await status(b)).caughtUp, "everything to be there", 60_000);
-  assert.equal(await b.evaluate(async () => (await db.get("SELECT count(*) AS n FROM todo")).n), 20000);
+  await eventually(async () => {
+    most = Math.max(most, rendererMegabytes(laptop));
+    return (await status(b)).caughtUp;
+  }, "everything to be there", 60_000 + ROWS / 5);
+  const seconds = (Date.now() - began) / 1000;
+  console.log(`# ${ROWS} rows in ${seconds.toFixed(1)} s, ${most - before} MB more than an empty tab`);
+  assert.equal(await b.evaluate(async () => (await db.get("SELECT count(*) AS n FROM todo")).n), ROWS);
   assert.equal(await digest(a), await digest(b));
   assert.ok(await b.evaluate(() => new Set(progress).size > 1));
+  // The rows themselves are some 60 bytes each; a copy of everything in memory would be several times that.
+  assert.ok(most - before < 200, `${most - before} MB`);
   await Promise.all([a.close(), b.close()]);
 });
+
+/** What the tabs of a browser hold in memory now, in megabytes. */
+function rendererMegabytes(chrome) {
+  let kilobytes = 0;
+  for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, "utf8");
+      if (!command.includes("--type=renderer") || !command.includes(chrome.profile)) continue;
+      kilobytes += Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1] ?? 0);
+    } catch {
+      // It ended meanwhile.
+    }
+  }
+  return Math.round(kilobytes / 1000);
+}
 
 test("nothing but lost connections was reported to the console", { skip }, () => {
   const errors = [...phone.errors, ...laptop.errors].filter((text) => !/WebSocket connection to/.test(text));

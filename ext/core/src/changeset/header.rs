@@ -4,10 +4,7 @@
 //! {extensions}]`. Lists grow only as their items are really read, so a declared count allocates nothing.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::COLUMNS_MAX;
@@ -16,6 +13,7 @@ use crate::collect::Collected;
 use crate::ids::SiteId;
 use crate::limits::{COLUMN_NAME_MAX, SITE_VERSION_MAX, TABLE_NAME_MAX};
 use crate::merge::TieBreak;
+use crate::msgpack::{self, Malformed, Read, Reader};
 use crate::version_vector::VersionVector;
 
 /// A table as the writer knew it, which may be more or fewer columns than the reader's table has.
@@ -50,9 +48,6 @@ pub struct Told {
 /// One site of the claims on the wire: its index, and the versions held completely as inclusive ranges.
 pub(super) type Claim = (u32, Vec<(u64, u64)>);
 
-/// Nested arrays of the deepest known field; unknown extensions may go a little deeper.
-const DEPTH_MAX: usize = 16;
-
 /// Writes a header. Every index in `claims` is one of `sites`.
 pub(super) fn encode(
     tie_break: TieBreak,
@@ -71,26 +66,28 @@ pub(super) fn encode(
 
 /// Reads and checks a header.
 pub(super) fn decode(bytes: &[u8]) -> Result<Header> {
-    let mut deserializer = rmp_serde::Deserializer::from_read_ref(bytes);
-    deserializer.set_max_depth(DEPTH_MAX);
-    let wire = WireHeader::deserialize(&mut deserializer).map_err(|error| faulty(error.to_string()))?;
-    let tie_break = match wire.0 {
+    let tokens = msgpack::tokens(bytes)?;
+    let mut input = msgpack::reader(&tokens);
+    input.tuple(5)?;
+    let tie_break = match input.number(u64::MAX)? {
         0 => TieBreak::Site,
         1 => TieBreak::Value,
         other => return Err(faulty(format!("tie-break {other} is neither 0 (site) nor 1 (value)"))),
     };
-    let sites = wire.1.0;
-    let tables = wire.2.0.into_iter().map(table).collect::<Result<Vec<_>>>()?;
-    let claims = claims(&wire.3.0, &sites)?;
-    let collected = wire.4.collected;
+    let sites = Vec::<SiteId>::read(&mut input)?;
+    let tables = (0..input.list()?).map(|_| table(&mut input)).collect::<Result<Vec<_>>>()?;
+    let claims = claims(&mut input, &sites)?;
+    let collected = extensions(&mut input)?;
     if collected.as_ref().is_some_and(|told| !told.collected.is_sound()) {
         return Err(faulty("a floor that no row could start above".to_owned()));
     }
     Ok(Header { tie_break, sites, tables, claims, collected })
 }
 
-fn table((name, key_columns, columns): (&str, u32, List<&str>)) -> Result<Table> {
-    let columns = columns.0;
+fn table(input: &mut Reader<'_, '_>) -> Result<Table> {
+    input.tuple(3)?;
+    let (name, key_columns) = (input.text()?, u32::read(input)?);
+    let columns = (0..input.list()?).map(|_| Ok(input.text()?)).collect::<Result<Vec<_>>>()?;
     if name.len() > TABLE_NAME_MAX {
         return Err(faulty(format!("a table name of {} bytes, the limit is {TABLE_NAME_MAX}", name.len())));
     }
@@ -122,10 +119,12 @@ fn table((name, key_columns, columns): (&str, u32, List<&str>)) -> Result<Table>
     })
 }
 
-fn claims(wire: &[(u32, List<(u64, u64)>)], sites: &[SiteId]) -> Result<VersionVector> {
+fn claims(input: &mut Reader<'_, '_>, sites: &[SiteId]) -> Result<VersionVector> {
     let mut claims = VersionVector::default();
-    for (site, ranges) in wire {
-        let Some(&site) = sites.get(*site as usize) else {
+    for _ in 0..input.list()? {
+        input.tuple(2)?;
+        let site = u32::read(input)?;
+        let Some(&site) = sites.get(site as usize) else {
             return Err(faulty(format!("a claim for site {site} of {}", sites.len())));
         };
         if claims.of_site(site).is_some() {
@@ -133,7 +132,8 @@ fn claims(wire: &[(u32, List<(u64, u64)>)], sites: &[SiteId]) -> Result<VersionV
         }
         // In ascending order each insertion is an append; backwards they would take quadratic time.
         let mut after = 0;
-        for &(lo, hi) in &ranges.0 {
+        for _ in 0..input.list()? {
+            let (lo, hi) = <(u64, u64)>::read(input)?;
             if lo <= after || lo > hi || hi > SITE_VERSION_MAX {
                 let reason =
                     format!("a claim of versions {lo} to {hi} after {after}, they ascend from 1 to 2^48");
@@ -149,42 +149,6 @@ fn claims(wire: &[(u32, List<(u64, u64)>)], sites: &[SiteId]) -> Result<VersionV
 #[cold]
 fn faulty(reason: String) -> ChangesetError {
     ChangesetError::Header(reason)
-}
-
-#[derive(serde::Deserialize)]
-struct WireHeader<'a>(
-    u8,
-    List<SiteId>,
-    #[serde(borrow)] List<(&'a str, u32, List<&'a str>)>,
-    List<(u32, List<(u64, u64)>)>,
-    Extensions,
-);
-
-/// A list that ignores the declared count until the items have come.
-struct List<T>(Vec<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_seq(ListVisitor(PhantomData))
-    }
-}
-
-struct ListVisitor<T>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
-    type Value = List<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element()? {
-            list.push(item);
-        }
-        Ok(List(list))
-    }
 }
 
 /// The map at the end: hints can be added to it without a new format. What is unknown is read past.
@@ -206,31 +170,22 @@ impl Serialize for Extensions {
     }
 }
 
-impl<'de> Deserialize<'de> for Extensions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_map(ExtensionsVisitor)
+fn extensions(input: &mut Reader<'_, '_>) -> Result<Option<Told>> {
+    let mut told = None;
+    for _ in 0..input.map()? {
+        if input.text()? == COLLECTED {
+            input.tuple(3)?;
+            let collected = Collected { floor: u64::read(input)?, deletes: VersionVector::read(input)? };
+            told = Some(Told { collected, is_whole: bool::read(input)? });
+        } else {
+            input.skip();
+        }
     }
+    Ok(told)
 }
 
-struct ExtensionsVisitor;
-
-impl<'de> Visitor<'de> for ExtensionsVisitor {
-    type Value = Extensions;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map of extensions")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Self::Value, A::Error> {
-        let mut extensions = Extensions::default();
-        while let Some(name) = entries.next_key::<&str>()? {
-            if name == COLLECTED {
-                let (floor, deletes, is_whole) = entries.next_value::<(u64, VersionVector, bool)>()?;
-                extensions.collected = Some(Told { collected: Collected { floor, deletes }, is_whole });
-            } else {
-                entries.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(extensions)
+impl From<Malformed> for ChangesetError {
+    fn from(error: Malformed) -> ChangesetError {
+        faulty(error.to_string())
     }
 }

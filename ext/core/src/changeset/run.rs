@@ -4,6 +4,8 @@ use super::cursor::Cursor;
 use super::error::Result;
 use super::header::{Header, Table};
 use super::{COLUMNS_MAX, varint};
+use crate::column::ColumnType;
+use std::collections::HashSet;
 
 /// Set in a run's flags when its keys are consecutive integers and only the first is written.
 const FLAG_INTEGER_KEYS: u8 = 1;
@@ -25,7 +27,8 @@ pub struct RunHeader {
     pub table: u32,
     /// The causal length of every row: odd alive, even deleted.
     pub cl: u64,
-    /// The facts of every row, by clock pattern. No column is in two groups.
+    /// The facts of every row, by clock pattern. No column is in two groups, but for one of which every site has a cell
+    /// of its own: that one may be in a group of each.
     pub groups: Vec<GroupHeader>,
     /// The key of the first row, when the key is one integer column and each row's key is the last one's plus 1.
     /// The rows then carry no key.
@@ -172,20 +175,70 @@ pub(super) fn read(cursor: &mut Cursor<'_>, header: &Header) -> Result<(RunHeade
     let first_key = read_first_key(cursor, schema, rows)?;
     let cl = cursor.clock()?;
     let count = cursor.varint()?;
-    if count == 0 || count > schema.columns.len() as u64 + 1 {
+    if count == 0 || (count > schema.columns.len() as u64 + 1 && count > groups_max(schema, header)) {
         return Err(cursor.malformed("a run has no groups or more than the table has columns"));
     }
     let mut groups = Vec::with_capacity((count as usize).min(cursor.remaining() / GROUP_LEN_MIN));
     let mut taken = Vec::new();
+    let mut parts = None;
     for _ in 0..count {
         let (group, bitmap) = read_group(cursor, header, schema)?;
         check_steps(cursor, &group, rows)?;
-        if count > 1 && !take_bits(&mut taken, bitmap) {
+        if count > 1
+            && !take_bits(&mut taken, bitmap)
+            && !parts.get_or_insert_with(|| Parts::of(schema, &groups)).take(&groups, &group)
+        {
             return Err(cursor.malformed("a column is in two groups"));
         }
         groups.push(group);
     }
     Ok((RunHeader { table, cl, groups, first_key }, rows))
+}
+
+/// How many groups a run of a table with parted columns may have.
+fn groups_max(table: &Table, header: &Header) -> u64 {
+    let parted = table.columns.iter().filter(|column| ColumnType::of_cell(column).is_parted()).count();
+    table.columns.len() as u64 + 1 + parted as u64 * header.sites.len() as u64
+}
+
+/// The cells of parted columns that the groups so far have. Made when the first column comes a second time.
+struct Parts {
+    parted: HashSet<u32>,
+    /// Bits and sites.
+    taken: HashSet<(u32, u32)>,
+    /// Of so many groups.
+    groups: usize,
+}
+
+impl Parts {
+    fn of(table: &Table, groups: &[GroupHeader]) -> Parts {
+        let is_parted = |column: &String| ColumnType::of_cell(column).is_parted();
+        let bits = (1..).zip(&table.columns).filter(|(_, column)| is_parted(column)).map(|(bit, _)| bit);
+        let mut parts = Parts { parted: bits.collect(), taken: HashSet::new(), groups: 0 };
+        parts.note(groups);
+        parts
+    }
+
+    fn note(&mut self, groups: &[GroupHeader]) {
+        for group in &groups[self.groups..] {
+            let bits = group.columns.iter().filter(|bit| self.parted.contains(bit));
+            self.taken.extend(bits.map(|bit| (*bit, group.site)));
+        }
+        self.groups = groups.len();
+    }
+
+    /// Whether `group`, of which a bit is in one of `groups`, shares none but parted ones of other sites.
+    fn take(&mut self, groups: &[GroupHeader], group: &GroupHeader) -> bool {
+        self.note(groups);
+        let others = group.columns.iter().filter(|bit| !self.parted.contains(bit));
+        let shares_register = || {
+            let others: HashSet<&u32> = others.collect();
+            !others.is_empty()
+                && groups.iter().any(|known| known.columns.iter().any(|bit| others.contains(bit)))
+        };
+        let is_taken = |bit: &u32| self.taken.contains(&(*bit, group.site));
+        !group.columns.iter().any(is_taken) && !shares_register()
+    }
 }
 
 fn read_first_key(cursor: &mut Cursor<'_>, table: &Table, rows: u32) -> Result<Option<i64>> {

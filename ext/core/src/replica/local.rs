@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use super::row::{Cell, Existence, Row};
-use super::schema::{Identity, TableSchema};
+use super::row::{Cell, CellName, Existence, Row};
+use super::schema::{Column, Identity, TableSchema};
 use super::transaction::Transaction;
+use crate::column::{ColumnType, count, is_write};
 use crate::key::KeyError;
 use crate::merge::{CellClock, Clock, LocalWrite, next_causal_length, next_col_version};
 use crate::pack::pack;
@@ -74,19 +75,34 @@ impl Transaction<'_> {
             return Ok(false);
         }
         let mut row = old.clone();
-        for column in &schema.columns {
+        for column in in_seq_order(&schema) {
             let Some(&value) = set.get(column.name.as_str()) else { continue };
-            let cell = row.cells.get(&column.name);
-            if *value == *cell.map_or(&column.default, |cell| &cell.value) {
+            let shown = row.shown(column);
+            if !is_write(column.kind, shown.as_ref(), value.as_ref()) {
                 continue;
             }
-            let Some(col_version) = next_col_version(cell.map_or(0, |cell| cell.clock.col_version)) else {
+            let name = self.cell_name(column);
+            let cell = row.cells.get(&name);
+            let known = cell.map_or(0, |cell| cell.clock.col_version);
+            // Nobody but this site writes its part: at the limit the site's versions go on telling its writes apart.
+            let next = next_col_version(known).or(column.kind.is_parted().then_some(known));
+            let Some(col_version) = next else {
                 // The clock cannot pass this write, an incarnation can.
                 let spelling = self.spelling(table, &identity.key, &old);
                 return self.put(table, &Identity { spelling, ..identity }, sets, old).map(|()| true);
             };
             let clock = CellClock { col_version, stamp: self.pending_stamp() };
-            row.cells.insert(column.name.clone(), Cell { clock, value: value.clone(), at: self.at() });
+            let value = match column.kind {
+                ColumnType::Counter => {
+                    let own = cell.map(|cell| &cell.value);
+                    let is_alone = !row.cells.keys().any(|known| {
+                        *known != name && (known.column == name.column || *known == column.base())
+                    });
+                    count(own, is_alone, shown.as_ref(), value.as_ref())
+                }
+                _ => value.clone(),
+            };
+            row.cells.insert(name, Cell { clock, value, at: self.at() });
         }
         if row != old {
             self.write(table, &identity.key, row);
@@ -166,12 +182,11 @@ impl Transaction<'_> {
             let spelling = identity.spelling_at(cl).to_vec();
             row.existence = Some(Existence { stamp: self.pending_stamp(), spelling, at });
         }
-        let known = carried.cells;
-        let values = schema.columns.iter().map(|column| {
-            let set = set.get(column.name.as_str()).copied();
-            let carried = known.get(&column.name).map(|cell| &cell.value);
-            (column.name.clone(), set.or(carried).unwrap_or(&column.default).clone())
+        let values = in_seq_order(&schema).map(|column| {
+            let set = set.get(column.name.as_str()).map(|value| (*value).clone());
+            (self.cell_name(column), set.unwrap_or_else(|| carried.shown(column)))
         });
+        let values: Vec<_> = values.collect();
         for (name, value) in values {
             let clock = CellClock { col_version: 1, stamp: self.pending_stamp() };
             row.cells.insert(name, Cell { clock, value, at });
@@ -187,6 +202,11 @@ impl Transaction<'_> {
         let existence = Existence { stamp: self.pending_stamp(), spelling, at: self.at() };
         self.write(table, &identity.key, Row { cl, existence: Some(existence), cells: BTreeMap::new() });
         Ok(())
+    }
+
+    /// The cell that this site's writes of a column go to.
+    fn cell_name(&self, column: &Column) -> CellName {
+        CellName::new(&column.kind.cell_name(&column.name), self.replica().site())
     }
 
     fn schema(&self, table: &str) -> Result<TableSchema> {
@@ -209,6 +229,15 @@ impl Transaction<'_> {
     fn spelling(&self, table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         self.replica().tables[table].spelling(key, row)
     }
+}
+
+/// The columns in the order in which a statement's writes of them are numbered: registers, columns of which a row has
+/// one cell, columns of which every site has one.
+fn in_seq_order(schema: &TableSchema) -> impl Iterator<Item = &Column> {
+    let rank = |kind: ColumnType| (kind != ColumnType::Register, kind.is_parted());
+    let mut columns: Vec<&Column> = schema.columns.iter().collect();
+    columns.sort_by_key(|column| rank(column.kind));
+    columns.into_iter()
 }
 
 fn next_cl(cl: u64, write: LocalWrite) -> Result<u64> {

@@ -40,9 +40,7 @@ impl Replica {
         let alive = table.rows.iter().filter(|(_, row)| row.is_alive());
         alive
             .map(|(key, row)| {
-                let columns = schema.columns.iter().map(|column| {
-                    row.cells.get(&column.name).map_or(&column.default, |cell| &cell.value).clone()
-                });
+                let columns = schema.columns.iter().map(|column| row.shown(column));
                 (values_of(&table.spelling(key, row)), columns.collect())
             })
             .collect()
@@ -115,8 +113,8 @@ impl Replica {
             if has_row_record(row.cl, stamp) && !self.collected.hides(row.cl) {
                 digest.add(&hasher.existence(stamp));
             }
-            for (column, cell) in &row.cells {
-                digest.add(&hasher.cell(column, &cell.clock, cell.value.as_ref()));
+            for (name, cell) in &row.cells {
+                digest.add(&hasher.cell(&name.column, &cell.clock, cell.value.as_ref()));
             }
         }
         digest
@@ -134,7 +132,7 @@ impl Replica {
     pub(super) fn is_parked(&self, change: &Change) -> bool {
         match (self.schema(&change.table), &change.fact) {
             (None, _) => true,
-            (Some(schema), Fact::Cell { column, .. }) => !change.is_delete() && !schema.has_column(column),
+            (Some(schema), Fact::Cell { column, .. }) => !change.is_delete() && !schema.has_cells(column),
             (Some(_), Fact::Row) => false,
         }
     }
@@ -150,8 +148,8 @@ pub(super) fn changes_of<'a>(
     row: &'a Row,
 ) -> impl Iterator<Item = StampedChange> + 'a {
     let existence = row.existence.iter().map(|existence| (existence.at, existence.stamp, Fact::Row));
-    let cells = row.cells.iter().map(|(column, cell)| {
-        let (column, col_version, value) = (column.clone(), cell.clock.col_version, cell.value.clone());
+    let cells = row.cells.iter().map(|(name, cell)| {
+        let (column, col_version, value) = (name.column.clone(), cell.clock.col_version, cell.value.clone());
         (cell.at, cell.clock.stamp, Fact::Cell { column, col_version, value })
     });
     existence.chain(cells).map(move |(at, stamp, fact)| StampedChange {

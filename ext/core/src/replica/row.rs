@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::ids::CausalLength;
-use crate::merge::{
-    CellClock, Incarnation, Stamp, TieBreak, cell_wins_by_value, incarnation, row_wins_by_spelling,
-};
+use super::schema::Column;
+use crate::column::{ColumnType, cell_beats, show};
+use crate::ids::{CausalLength, SiteId};
+use crate::merge::{CellClock, Incarnation, Stamp, TieBreak, incarnation, row_wins_by_spelling};
 use crate::value::Value;
 
 /// What a replica knows of one row.
@@ -18,7 +18,24 @@ pub struct Row {
     pub existence: Option<Existence>,
     /// The cells written in this incarnation. A column without a cell has its default; a cell whose column does
     /// not exist here is parked.
-    pub cells: BTreeMap<String, Cell>,
+    pub cells: BTreeMap<CellName, Cell>,
+}
+
+/// What a cell is found by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellName {
+    /// The column's name, or that of the cells of its type: see [`ColumnType::cell_name`].
+    pub column: String,
+    /// Whose part it is, where every site has a cell of its own.
+    pub site: Option<SiteId>,
+}
+
+impl CellName {
+    /// The name of the cell called `column` that `author` writes.
+    pub fn new(column: &str, author: SiteId) -> CellName {
+        let site = ColumnType::of_cell(column).is_parted().then_some(author);
+        CellName { column: column.into(), site }
+    }
 }
 
 /// A held row-existence change.
@@ -85,19 +102,35 @@ impl Row {
                 wins
             }
             Entry::Cell(column, remote) => {
-                let local = self.cells.get(&column).map(|local| (&local.clock, local.value.as_ref()));
-                let wins = cell_wins_by_value(local, (&remote.clock, remote.value.as_ref()), tie);
+                let kind = ColumnType::of_cell(&column);
+                let name = CellName::new(&column, remote.clock.stamp.site);
+                let local = self.cells.get(&name).map(|local| (&local.clock, local.value.as_ref()));
+                let wins = cell_beats(kind, local, (&remote.clock, remote.value.as_ref()), tie);
                 if wins {
-                    self.cells.insert(column, remote);
+                    self.cells.insert(name, remote);
                 }
                 wins
             }
         }
     }
 
+    /// What the base table shows of a column.
+    pub fn shown(&self, column: &Column) -> Value {
+        let base = self.cells.get(&column.base()).map(|cell| &cell.value);
+        let of_type: Vec<_> = match column.kind {
+            ColumnType::Register => Vec::new(),
+            kind => {
+                let name = kind.cell_name(&column.name);
+                let cells = self.cells.iter().filter(|(cell, _)| cell.column == name);
+                cells.map(|(_, cell)| (cell.clock.stamp.site, cell.value.clone())).collect()
+            }
+        };
+        show(column.kind, base, &of_type).unwrap_or_else(|| column.default.clone())
+    }
+
     /// Everything held of the row, as it would arrive elsewhere.
     pub(super) fn into_entries(self) -> impl Iterator<Item = Entry> {
-        let cells = self.cells.into_iter().map(|(column, cell)| Entry::Cell(column, cell));
+        let cells = self.cells.into_iter().map(|(name, cell)| Entry::Cell(name.column, cell));
         self.existence.into_iter().map(Entry::Existence).chain(cells)
     }
 }

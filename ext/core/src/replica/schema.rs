@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Replica;
-use super::row::Row;
+use super::row::{CellName, Row};
+use crate::column::ColumnType;
 use crate::ids::CausalLength;
 use crate::key::{KeyColumn, KeyError, canonical_packed_key, stored_key};
 use crate::pack::unpack;
@@ -27,6 +28,20 @@ pub struct Column {
     pub name: String,
     /// What a row has there until somebody writes it.
     pub default: Value,
+    /// How it merges.
+    pub kind: ColumnType,
+}
+
+impl Column {
+    /// A register.
+    pub fn register(name: &str, default: Value) -> Column {
+        Column { name: name.into(), default, kind: ColumnType::Register }
+    }
+
+    /// The name of the cell that it has, or had, as a register.
+    pub(super) fn base(&self) -> CellName {
+        CellName { column: ColumnType::Register.cell_name(&self.name).into_owned(), site: None }
+    }
 }
 
 /// Why a schema change is refused.
@@ -59,8 +74,22 @@ impl TableSchema {
 
     /// The same table with one more column.
     pub fn column(mut self, name: &str, default: Value) -> TableSchema {
-        self.columns.push(Column { name: name.into(), default });
+        self.columns.push(Column::register(name, default));
         self
+    }
+
+    /// The same table with one more column, of a type.
+    pub fn typed(mut self, name: &str, kind: ColumnType, default: Value) -> TableSchema {
+        self.columns.push(Column { kind, ..Column::register(name, default) });
+        self
+    }
+
+    /// Whether the cells called `cell` are of a column outside the key, as it is declared here.
+    pub fn has_cells(&self, cell: &str) -> bool {
+        self.columns.iter().any(|column| {
+            ColumnType::Register.cell_name(&column.name) == cell
+                || column.kind.cell_name(&column.name) == cell
+        })
     }
 
     /// Whether a column of this name exists outside the key.
@@ -160,7 +189,17 @@ impl Replica {
         if schema.has_column(column) {
             return Err(SchemaError::ColumnExists { table: table.into(), column: column.into() });
         }
-        schema.columns.push(Column { name: column.into(), default });
+        schema.columns.push(Column::register(column, default));
+        Ok(())
+    }
+
+    /// Declares the type of a register. It emits nothing: what was written stays the column's base, and cells of the
+    /// type that waited become visible. A column of another type stays as it is.
+    pub fn declare(&mut self, table: &str, column: &str, kind: ColumnType) -> Result<(), SchemaError> {
+        let schema = self.tables.get_mut(table).and_then(|table| table.schema.as_mut());
+        let schema = schema.ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
+        let registers = schema.columns.iter_mut().filter(|known| known.kind == ColumnType::Register);
+        registers.filter(|known| known.name == column).for_each(|known| known.kind = kind);
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Small domains, so that random values meet often, and the tables that all laws use.
 
+use crsql_core::column::ColumnType;
 use crsql_core::ids::SiteId;
 use crsql_core::key::{Affinity, Collation, KeyColumn};
 use crsql_core::merge::TieBreak;
@@ -19,12 +20,22 @@ pub(crate) fn schemas() -> Vec<TableSchema> {
         TableSchema::new("tag", [nocase]).column("color", Value::text("grey")),
         TableSchema::new("member", [KeyColumn::PLAIN]),
         TableSchema::new("pair", [KeyColumn::binary(Affinity::Real), rtrim]).column("v", Value::Null),
+        TableSchema::new("score", [KeyColumn::binary(Affinity::Integer)])
+            .typed("hits", ColumnType::Counter, Value::Integer(0))
+            .typed("best", ColumnType::Max, Value::Null)
+            .typed("least", ColumnType::Min, Value::Integer(1))
+            .column("late", Value::Integer(0)),
     ]
 }
 
 /// The column that some replicas get later than others, and its default.
 pub(crate) fn late_column() -> (&'static str, &'static str, Value) {
     ("item", "extra", Value::text("none"))
+}
+
+/// The register that some replicas declare later than others, and what it becomes.
+pub(crate) fn late_type() -> (&'static str, &'static str, ColumnType) {
+    ("score", "late", ColumnType::Counter)
 }
 
 /// A key for a table of so many key columns; many numbers are spellings of few keys.

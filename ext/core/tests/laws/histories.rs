@@ -23,7 +23,7 @@ pub(crate) fn statement() -> impl Strategy<Value = Statement> {
         Kind::ReplaceKey,
     ];
     let kind = prop::sample::select(kinds.to_vec());
-    (kind, 0usize..4, 0u8..40, 0u8..40, 0usize..3, 0u8..7)
+    (kind, 0usize..5, 0u8..40, 0u8..40, 0usize..3, 0u8..7)
         .prop_map(|(kind, table, key, to, column, value)| Statement { kind, table, key, to, column, value })
 }
 
@@ -44,7 +44,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..SITES, 0usize..99).prop_map(|(to, nth)| Step::Deliver { to, nth }),
         1 => (0..SITES, 0..SITES, 0usize..99).prop_map(|(to, from, nth)| Step::Raw { to, from, nth }),
         1 => (0..SITES).prop_map(|site| Step::Follow { site }),
-        1 => (1..SITES, 0usize..2).prop_map(|(site, nth)| Step::Appear { site, nth }),
+        1 => (1..SITES, 0usize..3).prop_map(|(site, nth)| Step::Appear { site, nth }),
     ]
 }
 

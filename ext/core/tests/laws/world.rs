@@ -78,6 +78,7 @@ pub(crate) struct World {
 enum Missing {
     Table(usize),
     Column,
+    Type,
 }
 
 impl World {
@@ -85,7 +86,11 @@ impl World {
         let sites: Vec<_> = (0..SITES).map(|n| Replica::new(site(n as u8 + 1), tie)).collect();
         let followers = (0..SITES).map(|n| (observer(100 + n as u8, tie), DbVersion(0))).collect();
         // The first site has all from the start, the second lacks a column, the third a table and the column.
-        let missing = vec![vec![], vec![Missing::Column], vec![Missing::Table(1), Missing::Column]];
+        let missing = vec![
+            vec![],
+            vec![Missing::Column, Missing::Type],
+            vec![Missing::Table(1), Missing::Column, Missing::Type],
+        ];
         let mut world = World { sites, missing, log: Vec::new(), said: BTreeMap::new(), followers };
         for n in 0..SITES {
             for (table, schema) in schemas().into_iter().enumerate() {
@@ -95,6 +100,7 @@ impl World {
             }
         }
         appear(&mut world.sites[0], Missing::Column);
+        appear(&mut world.sites[0], Missing::Type);
         world
     }
 
@@ -242,6 +248,7 @@ pub(crate) fn observer(n: u8, tie: TieBreak) -> Replica {
         replica.create_table(schema).unwrap();
     });
     appear(&mut replica, Missing::Column);
+    appear(&mut replica, Missing::Type);
     replica
 }
 
@@ -273,7 +280,9 @@ fn assert_same(a: &Replica, b: &Replica) {
 
 fn appear(replica: &mut Replica, what: Missing) {
     let (table, column, default) = late_column();
+    let (typed, register, kind) = late_type();
     match what {
+        Missing::Type => replica.declare(typed, register, kind).unwrap(),
         Missing::Column => replica.add_column(table, column, default).unwrap(),
         Missing::Table(n) => assert_eq!(replica.create_table(schemas().swap_remove(n)), Ok(0)),
     }
@@ -288,7 +297,7 @@ pub(crate) fn run(tx: &mut Transaction<'_>, statement: &Statement) {
     if schema.name == late_table {
         columns.push(late_column);
     }
-    let set = columns.get(statement.column % columns.len().max(1));
+    let set = columns.get((statement.column + usize::from(statement.key)) % columns.len().max(1));
     let sets: Vec<_> = set.iter().map(|column| (**column, value(statement.value))).collect();
     let (name, width) = (&schema.name, schema.key.len());
     let (key, to) = (key(width, statement.key), key(width, statement.to));

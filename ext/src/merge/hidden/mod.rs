@@ -312,7 +312,7 @@ fn hide_shown(
     base::delete(state, table, place.rowid, &canonical)?;
     forget_clock(state, table, place);
     let pk = crsql_core::pack::pack(&spelling).map_err(Error::refused)?;
-    let incoming = Incoming { key: &spelling, clock, values: &values };
+    let incoming = Incoming { key: &spelling, clock, values: &values, cells: &[] };
     park::row(state, table, &pk, &incoming, Kind::Constraint, UNDECIDED)?;
     for group in &incoming.clock.groups {
         state.mark_loose(group.site, group.version)?;

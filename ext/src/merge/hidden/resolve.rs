@@ -51,7 +51,7 @@ impl Mover<'_> {
     fn rank(&self, key: Vec<u8>) -> Result<Option<Rank>> {
         let Some(hidden) = load(self.state, &self.table, &key)? else { return Ok(None) };
         let unique = |change: &&(i64, Loose)| {
-            let column = self.table.column_named(park::column_of(&change.1.cid));
+            let column = self.table.column_of_cell(park::column_of(&change.1.cid));
             !change.1.is_row() && column.is_some_and(|column| self.table.unique.contains(column.id))
         };
         let clocks = hidden.changes.iter().filter(unique);
@@ -91,7 +91,7 @@ impl Mover<'_> {
     }
 
     fn default_of(&self, column: &str) -> Result<Value> {
-        let column = self.table.column_named(column);
+        let column = self.table.column_of_cell(column);
         let Some(default) = column.and_then(|column| column.default_sql.as_deref()) else {
             return Ok(Value::Null);
         };

@@ -3,7 +3,7 @@
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::Fault;
-use crsql_protocol::message::{DigestRange, Goaway, Presence, Rejected, Welcome};
+use crsql_protocol::message::{DigestRange, Goaway, Presence, Rejected, Snapshot, Welcome};
 
 use super::LinkId;
 
@@ -64,6 +64,21 @@ pub enum Event {
         old: SiteId,
         /// The present site.
         new: SiteId,
+    },
+    /// The acceptor offers a copy of its database instead of everything since the beginning. The connection was
+    /// closed; fetch the copy and have it taken over, or dial again without (`Node::take_snapshots`).
+    Snapshot {
+        /// The connection.
+        link: LinkId,
+        /// Where it is.
+        snapshot: Snapshot,
+        /// The epoch of its position.
+        epoch: u64,
+    },
+    /// A snapshot took the place of what was here before.
+    Adopted {
+        /// What is held now and was not before.
+        versions: VersionVector,
     },
     /// Somebody says something; see [`Node::presence`](super::Node::presence).
     Presence(Presence),

@@ -61,7 +61,7 @@ use crsql_protocol::wire::Blob;
 use crsql_protocol::{Code, Fault, Session};
 
 use crate::Result;
-use crate::replica::{Cut, Fill, Replica};
+use crate::replica::{Cut, Fill, Replica, pack};
 
 /// A connection of a node; never used twice.
 pub type LinkId = u64;
@@ -135,6 +135,7 @@ pub struct Node {
     forked: bool,
     wanted_ms: u64,
     acked_ms: u64,
+    takes_snapshots: bool,
 }
 
 #[derive(Debug)]
@@ -145,6 +146,8 @@ struct Link {
     fill: Option<Fill>,
     /// Own versions that the other side has and we lost. Writing one of them anew is a fork.
     lost: VersionVector,
+    /// The epoch of the acceptor, from its Welcome.
+    epoch: u64,
     comparison: Option<(Comparison, bool)>,
 }
 
@@ -182,12 +185,44 @@ impl Node {
             forked: false,
             wanted_ms: 0,
             acked_ms: 0,
+            takes_snapshots: false,
         }
     }
 
     /// The replica.
     pub fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// Whether acceptors may offer a snapshot from now on; not at first. Who says so must be able to fetch it.
+    pub fn take_snapshots(&mut self, takes: bool) {
+        self.takes_snapshots = takes;
+    }
+
+    /// Takes over everything from a snapshot file that was offered by `peer`; see [`Replica::adopt`]. All connections
+    /// end; dial again, whatever came of it.
+    ///
+    /// # Errors
+    /// The store's. Nothing was changed then.
+    #[cfg(feature = "tokio")]
+    pub fn adopt(
+        &mut self,
+        now_ms: u64,
+        snapshot: &std::path::Path,
+        peer: &str,
+        cursor: crsql_protocol::message::Cursor,
+    ) -> Result<crate::replica::Adoption> {
+        self.flush(now_ms)?;
+        let detail = "a snapshot takes the place of this database: connect again";
+        self.fail_links(now_ms, |_| true, Code::LOST, detail);
+        self.run(now_ms)?;
+        let before = self.replica.ledger().whole().clone();
+        let adopted = self.replica.adopt(snapshot, peer, cursor)?;
+        let versions = self.replica.ledger().whole().difference(&before);
+        if !versions.is_empty() {
+            self.event(Event::Adopted { versions });
+        }
+        Ok(adopted)
     }
 
     /// The next thing to do, in order.
@@ -353,17 +388,20 @@ impl Node {
 
     fn config(&self, gossip: bool) -> Config {
         let mut config = Config { limits: *self.replica.limits(), ..Config::default() };
+        config.features |= pack::FEATURES;
         if gossip {
             config.features |= features::GOSSIP;
         }
-        config.features &= !features::SNAPSHOT;
+        if !self.takes_snapshots {
+            config.features &= !features::SNAPSHOT;
+        }
         config
     }
 
     fn add(&mut self, session: Session, side: Side) -> LinkId {
         self.last_link += 1;
-        let (cut, fill, lost, comparison) = Default::default();
-        self.links.insert(self.last_link, Link { session, side, cut, fill, lost, comparison });
+        let (cut, fill, lost, epoch, comparison) = Default::default();
+        self.links.insert(self.last_link, Link { session, side, cut, fill, lost, epoch, comparison });
         self.last_link
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::compare::Step;
 use crsql_protocol::message::{
-    Ack, Ancestry, DigestRequest, DigestResponse, Hello, Presence, READ, Rejected, WRITE, Welcome,
+    Ack, Ancestry, DigestRequest, DigestResponse, Hello, Presence, READ, Rejected, WRITE, Welcome, features,
 };
 use crsql_protocol::session::{self, Input, Live, Output, Read};
 use crsql_protocol::{Code, Fault};
 
 use super::{Action, BATCH_BYTES, Event, Link, LinkId, Node, Policy, Promise, Side};
 use crate::Result;
-use crate::replica::{Committed, Incoming, Taken};
+use crate::replica::{Committed, Incoming, Taken, pack};
 
 /// How much of the rows that differ is sent at a time, in bytes.
 const REPAIR_BYTES: u64 = 1 << 20;
@@ -155,7 +155,11 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return Ok(()) };
         let input = match read {
             Read::Versions { needs, bytes } => {
-                Input::Parcel(self.replica.answer(&needs, bytes, &mut link.fill)?)
+                let mut parcel = self.replica.answer(&needs, bytes, &mut link.fill)?;
+                if link.session.has(features::ZSTD) {
+                    parcel.frames = parcel.frames.into_iter().map(pack::packed).collect();
+                }
+                Input::Parcel(parcel)
             }
             Read::Rows { ranges, bytes } => {
                 Input::Parcel(self.replica.rows(&ranges, bytes.max(REPAIR_BYTES))?)
@@ -256,6 +260,9 @@ impl Node {
         let event = match event {
             session::Event::Ready(welcome) => {
                 self.confirm(&welcome)?;
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.epoch = welcome.epoch;
+                }
                 let said: Vec<_> = self.presence.at(now_ms).cloned().collect();
                 for presence in said {
                     self.drive(now_ms, id, Input::Present(presence), None);
@@ -291,7 +298,11 @@ impl Node {
             session::Event::Digests(response) => return self.compared(now_ms, id, &response),
             session::Event::Goaway(goaway) => Event::Goaway { link: id, goaway },
             session::Event::Warning(fault) => Event::Warning { link: id, fault },
-            session::Event::Incomplete(..) | session::Event::Snapshot(_) => return Ok(()),
+            session::Event::Snapshot(snapshot) => {
+                let epoch = self.links.get(&id).map_or(0, |link| link.epoch);
+                Event::Snapshot { link: id, snapshot, epoch }
+            }
+            session::Event::Incomplete(..) => return Ok(()),
         };
         self.event(event);
         Ok(())

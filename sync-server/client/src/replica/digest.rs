@@ -2,15 +2,16 @@
 
 use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Order, split, write_changes};
-use crsql_core::merge::Stamp;
+use crsql_core::ids::SiteId;
+use crsql_core::merge::{Stamp, TieBreak};
 use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::limits::DIGEST_ENTRIES_MAX;
 use crsql_protocol::message::{DigestEntry, DigestRange, DigestRequest, DigestResponse};
 use crsql_protocol::session::Parcel;
 use crsql_protocol::wire::{Blob, Sum};
-use rusqlite::params;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, params};
 
 use super::publish::{CHUNK_BYTES, damaged, deltas};
 use super::{Replica, tables};
@@ -54,31 +55,12 @@ impl Replica {
         Ok(DigestResponse { id: response.id, held_fingerprint: self.ledger.fingerprint(), entries })
     }
 
-    /// The facts of the rows in these ranges, as a delta without claims. At most about `bytes`; a repair that needs
-    /// more goes on with the next comparison.
+    /// The facts of the rows in these ranges; see [`rows`].
     ///
     /// # Errors
     /// SQLite's.
     pub fn rows(&self, ranges: &[DigestRange], bytes: u64) -> Result<Parcel> {
-        let mut changes = Vec::new();
-        for range in ranges {
-            self.changes_of(range, &mut changes)?;
-        }
-        if changes.is_empty() {
-            return Ok(Parcel::default());
-        }
-        let changeset = write_changes(self.tie_break, &changes, &VersionVector::default());
-        let pieces =
-            split(&changeset, CHUNK_BYTES, Order::AsGiven, &VersionVector::default()).map_err(damaged)?;
-        let (mut frames, mut size) = (Vec::new(), 0);
-        for frame in deltas(self.site, pieces) {
-            size += frame.wire_bytes() as u64;
-            if size > bytes && !frames.is_empty() {
-                break;
-            }
-            frames.push(frame);
-        }
-        Ok(Parcel { frames, ..Parcel::default() })
+        rows(&self.conn, self.site, self.tie_break, ranges, bytes)
     }
 
     fn tables(&self) -> Result<Vec<DigestRange>> {
@@ -111,37 +93,70 @@ impl Replica {
         }
         Ok(entries)
     }
+}
 
-    fn changes_of(&self, range: &DigestRange, out: &mut Vec<Change>) -> Result<()> {
-        let mut select = self.conn.prepare_cached(
-            "SELECT pk, cid, val, col_version, site_id, cl, seq, site_version, crsql_canonical_key(?1, pk) AS key
+/// The facts of the rows in these ranges, as a delta of `site` without claims. At most about `bytes`; a repair that
+/// needs more goes on with the next comparison.
+///
+/// # Errors
+/// SQLite's; a database whose clocks are damaged.
+pub fn rows(
+    conn: &Connection,
+    site: SiteId,
+    tie_break: TieBreak,
+    ranges: &[DigestRange],
+    bytes: u64,
+) -> Result<Parcel> {
+    let mut changes = Vec::new();
+    for range in ranges {
+        changes_of(conn, range, &mut changes)?;
+    }
+    if changes.is_empty() {
+        return Ok(Parcel::default());
+    }
+    let changeset = write_changes(tie_break, &changes, &VersionVector::default());
+    let pieces =
+        split(&changeset, CHUNK_BYTES, Order::AsGiven, &VersionVector::default()).map_err(damaged)?;
+    let (mut frames, mut size) = (Vec::new(), 0);
+    for frame in deltas(site, pieces) {
+        size += frame.wire_bytes() as u64;
+        if size > bytes && !frames.is_empty() {
+            break;
+        }
+        frames.push(frame);
+    }
+    Ok(Parcel { frames, ..Parcel::default() })
+}
+
+fn changes_of(conn: &Connection, range: &DigestRange, out: &mut Vec<Change>) -> Result<()> {
+    let mut select = conn.prepare_cached(
+        "SELECT pk, cid, val, col_version, site_id, cl, seq, site_version, crsql_canonical_key(?1, pk) AS key
              FROM crsql_changes
              WHERE \"table\" = ?1
              ORDER BY key, site_version, seq",
-        )?;
-        let mut rows = select.query([&range.table])?;
-        while let Some(row) = rows.next()? {
-            let key = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
-            if key < &range.from.0[..] || range.to.as_ref().is_some_and(|to| key >= &to.0[..]) {
-                continue;
-            }
-            let site: Vec<u8> = row.get(4)?;
-            let cid: String = row.get(1)?;
-            let fact = match cid.as_str() {
-                "-1" => Fact::Row,
-                _ => Fact::Cell {
-                    column: cid,
-                    col_version: row.get::<_, i64>(3)? as u64,
-                    value: value(row.get_ref(2)?),
-                },
-            };
-            let version = row.get::<_, i64>(7)? as u64;
-            let stamp = Stamp { site: tables::site_of(&site)?, version, seq: row.get::<_, i64>(6)? as u64 };
-            let cl = row.get::<_, i64>(5)? as u64;
-            out.push(Change { table: range.table.clone(), pk: row.get(0)?, fact, cl, stamp });
+    )?;
+    let mut rows = select.query([&range.table])?;
+    while let Some(row) = rows.next()? {
+        let key = row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?;
+        if key < &range.from.0[..] || range.to.as_ref().is_some_and(|to| key >= &to.0[..]) {
+            continue;
         }
-        Ok(())
+        let site: Vec<u8> = row.get(4)?;
+        let cid: String = row.get(1)?;
+        let fact = match cid.as_str() {
+            "-1" => Fact::Row,
+            _ => Fact::Cell {
+                column: cid,
+                col_version: row.get::<_, i64>(3)? as u64,
+                value: value(row.get_ref(2)?),
+            },
+        };
+        let version = row.get::<_, i64>(7)? as u64;
+        let stamp = Stamp { site: tables::site_of(&site)?, version, seq: row.get::<_, i64>(6)? as u64 };
+        let cl = row.get::<_, i64>(5)? as u64;
+        out.push(Change { table: range.table.clone(), pk: row.get(0)?, fact, cl, stamp });
     }
+    Ok(())
 }
 
 fn value(value: ValueRef<'_>) -> Value {

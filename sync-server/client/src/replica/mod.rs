@@ -8,16 +8,22 @@
 //! by publishing what was committed locally, by any process, so that each local transaction becomes a frame as it was
 //! before remote changes are merged into the same rows. Only what [`Replica::commit`] returned may be told to others.
 
+#[cfg(feature = "tokio")]
+mod adopt;
 mod answer;
 mod digest;
 mod fork;
 mod journal;
 mod ledger;
+pub(crate) mod pack;
 mod publish;
 mod tables;
 mod take;
 
+#[cfg(feature = "tokio")]
+pub use adopt::Adoption;
 pub use answer::Fill;
+pub use digest::rows;
 pub use journal::Entry;
 pub use take::{Cut, Incoming, Taken};
 
@@ -136,6 +142,14 @@ impl Replica {
         };
         replica.load()?;
         Ok(replica)
+    }
+
+    /// Becomes what the database says, whatever was known of it before.
+    #[cfg(feature = "tokio")]
+    fn reload(&mut self) -> Result<()> {
+        (self.looked_at, self.acked_changed) = (None, false);
+        self.journal = Journal::open(&self.conn)?;
+        self.load()
     }
 
     /// The connection.

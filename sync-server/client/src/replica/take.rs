@@ -10,6 +10,7 @@ use crsql_protocol::message::{Batch, CODEC_PLAIN, ChainAt, Cursor, Frame, Head, 
 use rusqlite::{ErrorCode, params};
 
 use super::journal::{Content, ENTRY_BYTES_MAX, Names, read};
+use super::pack::unpacked;
 use super::{Replica, tables};
 use crate::Result;
 
@@ -65,7 +66,7 @@ impl Replica {
         let Incoming { from, frames, claims, chains, cut: is_last, cursor } = incoming;
         let mut taken = Taken::default();
         let mut deltas = Vec::new();
-        for frame in frames {
+        for frame in frames.into_iter().map(unpacked) {
             match frame.is_delta() {
                 true if is_last => deltas.push(frame),
                 true => self.spool(from, cut, &frame)?,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crsql_core::version_vector::VersionVector;
-use crsql_protocol::message::Presence;
+use crsql_protocol::message::{Cursor, Presence};
 use rusqlite::Connection;
 use tokio::sync::{broadcast, mpsc, oneshot, watch as latest};
 
@@ -16,7 +16,7 @@ use super::link::Out;
 use super::status::{LinkStatus, Phase, Status};
 use super::{Compared, Config};
 use crate::node::{Action, Dial, Event, LinkId, Node, Policy};
-use crate::replica::Replica;
+use crate::replica::{Adoption, Replica};
 use crate::{Error, Result};
 
 /// How often sessions are told that time passed.
@@ -54,6 +54,10 @@ pub enum Command {
     Connecting { target: usize },
     /// A target can't be reached now.
     Waiting { target: usize, ms: u64, fault: Option<String>, refused: bool },
+    /// A target's snapshot is being fetched.
+    Fetching { target: usize, done: u64, total: u64 },
+    /// A target's snapshot is there: take it over. False if that is not possible.
+    Adopt { target: usize, file: PathBuf, cursor: Cursor, answer: oneshot::Sender<bool> },
     /// The file may have changed.
     Look,
     /// Answer once everything committed until now is durable everywhere; if asked, once everything is here too.
@@ -125,7 +129,8 @@ impl Engine {
         let Parts { path, config, inbox, status: publish, events } = parts;
         let conn = Connection::open(&path)?;
         conn.busy_timeout(config.busy_timeout)?;
-        let node = Node::new(Replica::open(Rc::new(conn), config.options.clone())?);
+        let mut node = Node::new(Replica::open(Rc::new(conn), config.options.clone())?);
+        node.take_snapshots(config.snapshots);
         let targets = config.targets.iter().map(|target| LinkStatus {
             name: target.address.to_string(),
             dialed: true,
@@ -233,6 +238,12 @@ impl Engine {
                 let status = &mut self.targets[target];
                 (status.phase, status.fault, status.refused) = (Phase::Waiting { ms }, fault, refused);
             }
+            Command::Fetching { target, done, total } => {
+                self.targets[target].phase = Phase::Fetching { done, total };
+            }
+            Command::Adopt { target, file, cursor, answer } => {
+                return self.adopt(target, &file, cursor, answer);
+            }
             Command::Look => self.look(),
             Command::Flush { caught_up, answer } => {
                 self.look();
@@ -267,6 +278,30 @@ impl Engine {
         let name = self.targets[target].name.clone();
         self.add(link, Some(target), name, out);
         Ok(link)
+    }
+
+    fn adopt(
+        &mut self,
+        target: usize,
+        file: &std::path::Path,
+        cursor: Cursor,
+        answer: oneshot::Sender<bool>,
+    ) -> Result<()> {
+        let peer = self.config.targets[target].address.url().to_owned();
+        let adopted = self.node.adopt(self.now_ms(), file, &peer, cursor);
+        let is_done = matches!(adopted, Ok(Adoption::Done));
+        if !is_done {
+            // What can't be taken over now is replayed instead, which always works.
+            self.node.take_snapshots(false);
+        }
+        answer.send(is_done).ok();
+        match adopted? {
+            Adoption::Done => {}
+            Adoption::Declined(reason) => {
+                self.targets[target].fault = Some(format!("no snapshot: {reason}"));
+            }
+        }
+        Ok(())
     }
 
     fn add(&mut self, link: LinkId, target: Option<usize>, name: String, out: mpsc::UnboundedSender<Out>) {
@@ -344,6 +379,11 @@ impl Engine {
                 if let Some(open) = self.links.get_mut(link) {
                     open.status.phase = Phase::Live { flushed: false };
                     open.to_come = VersionVector::default();
+                }
+            }
+            Event::Snapshot { link, snapshot, epoch } => {
+                if let Some(open) = self.links.get(link) {
+                    open.out.send(Out::Snapshot(snapshot.clone(), *epoch)).ok();
                 }
             }
             Event::Goaway { link, goaway } => {

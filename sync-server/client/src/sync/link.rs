@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use crsql_protocol::Fault;
+use crsql_protocol::message::Snapshot;
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -27,6 +28,8 @@ pub enum Out {
     Ready,
     /// The other side is about to leave: come back after so many milliseconds, perhaps elsewhere.
     Goaway(u64, Option<String>),
+    /// Fetch this copy of the database, of this epoch, before connecting again.
+    Snapshot(Snapshot, u64),
     /// Close, for this reason.
     Close(Option<Fault>),
 }
@@ -40,6 +43,8 @@ pub struct Ended {
     pub fault: Option<Fault>,
     /// When and where to go on, if the other side said so.
     pub goaway: Option<(u64, Option<String>)>,
+    /// A snapshot to fetch, and its epoch.
+    pub snapshot: Option<(Snapshot, u64)>,
     /// The transport's error.
     pub error: Option<String>,
 }
@@ -126,6 +131,7 @@ fn note(ended: &Mutex<Ended>, item: Out) {
     match item {
         Out::Ready => ended.was_ready = true,
         Out::Goaway(ms, instead) => ended.goaway = Some((ms, instead)),
+        Out::Snapshot(snapshot, epoch) => ended.snapshot = Some((snapshot, epoch)),
         Out::Close(fault) => ended.fault = fault,
         Out::Message(_) => {}
     }

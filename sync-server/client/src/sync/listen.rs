@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
@@ -33,12 +35,14 @@ pub struct Listen {
     pub token: Option<String>,
     /// Most connections at once.
     pub connections_max: usize,
+    /// TLS, see [`server_tls`](super::server_tls). Without it, only `ws://` is spoken.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
 impl Listen {
     /// For up to 256 peers without a token: for loopback, or a network that only peers can reach.
     pub fn new(address: SocketAddr, room: impl Into<String>) -> Listen {
-        Listen { address, room: room.into(), token: None, connections_max: 256 }
+        Listen { address, room: room.into(), token: None, connections_max: 256, tls: None }
     }
 }
 
@@ -52,6 +56,7 @@ pub(super) async fn listen(
     let address = listener.local_addr().map_err(failed)?;
     let policy = Policy { room: listen.room.clone(), token: listen.token.clone() };
     let places = Arc::new(Semaphore::new(listen.connections_max));
+    let tls = listen.tls.clone().map(TlsAcceptor::from);
     let task = tokio::spawn(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
@@ -65,9 +70,18 @@ pub(super) async fn listen(
                 }
             };
             while connections.try_join_next().is_some() {}
-            let (policy, commands) = (policy.clone(), commands.clone());
+            let (policy, commands, tls) = (policy.clone(), commands.clone(), tls.clone());
             connections.spawn(async move {
-                serve(stream, from, policy, commands).await;
+                stream.set_nodelay(true).ok();
+                match tls {
+                    None => serve(stream, from, policy, commands).await,
+                    Some(tls) => {
+                        let shaken = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await;
+                        if let Ok(Ok(stream)) = shaken {
+                            serve(stream, from, policy, commands).await;
+                        }
+                    }
+                }
                 drop(place);
             });
         }
@@ -75,8 +89,12 @@ pub(super) async fn listen(
     Ok((address, task))
 }
 
-async fn serve(stream: TcpStream, from: SocketAddr, policy: Policy, commands: mpsc::Sender<Command>) {
-    stream.set_nodelay(true).ok();
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    from: SocketAddr,
+    policy: Policy,
+    commands: mpsc::Sender<Command>,
+) {
     let config = socket_config(MESSAGE_BYTES_MAX);
     let upgrade = tokio_tungstenite::accept_hdr_async_with_config(stream, agree, Some(config));
     // Strangers who dawdle or talk nonsense get nothing and leave no trace.

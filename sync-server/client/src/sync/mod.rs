@@ -19,16 +19,19 @@
 
 mod address;
 mod engine;
+mod fetch;
 mod link;
 mod listen;
 mod status;
 mod target;
+mod tls;
 mod watch;
 
 pub use address::Address;
 pub use listen::Listen;
 pub use status::{LinkStatus, Phase, Status};
 pub use target::{Target, Token, TokenFuture};
+pub use tls::server_tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -58,6 +61,9 @@ pub struct Config {
     pub listen: Option<Listen>,
     /// Whether to watch the file for commits of others. Without it [`Client::look`] says that there may be some.
     pub watch: bool,
+    /// Whether to begin with a copy of the relay's database where that costs less than replay. The copy is fetched into
+    /// a file beside the database.
+    pub snapshots: bool,
     /// How long to wait for other writers of the file.
     pub busy_timeout: Duration,
     /// The replica's options. `passes_on` is set by itself where it is needed.
@@ -70,6 +76,7 @@ impl Default for Config {
             targets: Vec::new(),
             listen: None,
             watch: true,
+            snapshots: true,
             busy_timeout: Duration::from_secs(30),
             options: Options::default(),
         }
@@ -134,7 +141,7 @@ impl Client {
             client.tasks.push(task);
         }
         for (index, target) in config.targets.iter().enumerate() {
-            let keep = target::keep_connected(index, target.clone(), client.commands.clone());
+            let keep = target::keep_connected(index, target.clone(), path.clone(), client.commands.clone());
             client.tasks.push(tokio::spawn(keep));
         }
         Ok(client)

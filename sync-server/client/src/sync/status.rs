@@ -50,6 +50,13 @@ pub enum Phase {
     /// Being connected.
     #[default]
     Connecting,
+    /// Getting a copy of the other side's database, because it costs less than every change since the beginning.
+    Fetching {
+        /// Bytes that came.
+        done: u64,
+        /// Bytes there are in all.
+        total: u64,
+    },
     /// Getting what the other side had.
     CatchingUp {
         /// Transactions that came.
@@ -92,6 +99,9 @@ impl fmt::Display for LinkStatus {
         match self.phase {
             Phase::Waiting { ms } => write!(f, "waiting {:.1} s", ms as f64 / 1000.0),
             Phase::Connecting => write!(f, "connecting"),
+            Phase::Fetching { done, total } => {
+                write!(f, "fetching a snapshot, {:.1}/{:.1} MB", done as f64 / 1e6, total as f64 / 1e6)
+            }
             Phase::CatchingUp { done, total } => {
                 write!(f, "catching up {done}/{total} transactions, {:.1} MB", self.received as f64 / 1e6)
             }

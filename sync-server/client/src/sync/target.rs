@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
-use super::Address;
 use super::engine::Command;
+use super::fetch::Fetch;
 use super::link::{Ended, SUBPROTOCOL, pump, socket_config};
+use super::{Address, tls};
 use crate::{Error, Result};
 
 /// How long connecting may take.
@@ -41,6 +43,20 @@ pub enum Token {
     Fixed(String),
     /// Asked for before every connection, for tokens that expire. An error is tried again later.
     Callback(Arc<dyn Fn() -> TokenFuture + Send + Sync>),
+}
+
+impl Token {
+    /// What is to be shown now.
+    async fn show(&self) -> std::result::Result<Option<String>, Fault> {
+        match self {
+            Token::None => Ok(None),
+            Token::Fixed(token) => Ok(Some(token.clone())),
+            Token::Callback(callback) => {
+                let refused = |error| Fault::new(Code::UNAUTHORIZED, format!("no token: {error}"));
+                callback().await.map(Some).map_err(refused)
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Token {
@@ -92,7 +108,12 @@ impl Target {
 }
 
 /// Connects, and connects again whenever the connection ends, until it is aborted.
-pub(super) async fn keep_connected(index: usize, target: Target, commands: mpsc::Sender<Command>) {
+pub(super) async fn keep_connected(
+    index: usize,
+    target: Target,
+    path: PathBuf,
+    commands: mpsc::Sender<Command>,
+) {
     let mut attempt: u32 = 0;
     let mut instead = None;
     loop {
@@ -100,7 +121,15 @@ pub(super) async fn keep_connected(index: usize, target: Target, commands: mpsc:
         if commands.send(Command::Connecting { target: index }).await.is_err() {
             return;
         }
-        let ended = connect(index, &target, &address, &commands).await;
+        let mut ended = connect(index, &target, &address, &commands).await;
+        if let Some((snapshot, epoch)) = ended.snapshot.take() {
+            let fetch = Fetch { target: index, url: address.url(), path: &path, snapshot: &snapshot, epoch };
+            let token = target.token.show().await.unwrap_or_default();
+            match fetch.run(token, &commands).await {
+                Ok(()) => continue,
+                Err(error) => ended.error = Some(error),
+            }
+        }
         attempt = if ended.was_ready { 0 } else { attempt.saturating_add(1) };
         let ms = delay_ms(attempt, &ended);
         if let Some((_, Some(elsewhere))) = &ended.goaway {
@@ -139,16 +168,9 @@ async fn connect(
     commands: &mpsc::Sender<Command>,
 ) -> Ended {
     let failed = |error: String| Ended { error: Some(error), ..Ended::default() };
-    let token = match &target.token {
-        Token::None => None,
-        Token::Fixed(token) => Some(token.clone()),
-        Token::Callback(callback) => match callback().await {
-            Ok(token) => Some(token),
-            Err(error) => {
-                let detail = format!("no token: {error}");
-                return Ended { fault: Some(Fault::new(Code::UNAUTHORIZED, detail)), ..Ended::default() };
-            }
-        },
+    let token = match target.token.show().await {
+        Ok(token) => token,
+        Err(fault) => return Ended { fault: Some(fault), ..Ended::default() },
     };
     let socket = match tokio::time::timeout(CONNECT_TIMEOUT, open(address.url())).await {
         Ok(Ok(socket)) => socket,
@@ -171,30 +193,13 @@ async fn open(url: &str) -> Result<WebSocketStream<MaybeTlsStream<TcpStream>>> {
     let mut request = url.into_client_request().map_err(|error| refuse(&error))?;
     request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     let config = socket_config(crsql_protocol::limits::MESSAGE_BYTES_MAX);
-    let connector = if url.starts_with("wss:") { Connector::Rustls(tls()?) } else { Connector::Plain };
+    let connector =
+        if url.starts_with("wss:") { Connector::Rustls(tls::client()?) } else { Connector::Plain };
     let (socket, _) =
         tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector))
             .await
             .map_err(|error| refuse(&error))?;
     Ok(socket)
-}
-
-/// Trusts what browsers trust, and the certificates in the file that `SSL_CERT_FILE` names.
-fn tls() -> Result<Arc<rustls::ClientConfig>> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let refuse = |error: &dyn fmt::Display| Error::Tls(error.to_string());
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
-        let certificates = CertificateDer::pem_file_iter(&file).map_err(|error| refuse(&error))?;
-        roots.add_parsable_certificates(certificates.flatten());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| refuse(&error))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
 }
 
 #[cfg(test)]

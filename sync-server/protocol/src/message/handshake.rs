@@ -1,8 +1,8 @@
 //! Hello and Welcome: two nodes agree on terms and on where to begin.
 
 use crsql_core::ids::SiteId;
+use crsql_core::msgpack::{Malformed, Read, Reader};
 use crsql_core::version_vector::VersionVector;
-use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
 use super::data::Have;
@@ -185,11 +185,11 @@ macro_rules! small_number {
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                match u8::deserialize(deserializer)? {
+        impl Read for $name {
+            fn read(input: &mut Reader<'_, '_>) -> Result<$name, Malformed> {
+                match u8::read(input)? {
                     $($number => Ok($name::$variant),)*
-                    other => Err(de::Error::custom(format_args!(concat!($what, " {} is unknown"), other))),
+                    other => Err(format!(concat!($what, " {} is unknown"), other).into()),
                 }
             }
         }
@@ -242,13 +242,13 @@ impl Serialize for Plan {
     }
 }
 
-impl<'de> Deserialize<'de> for Plan {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Plan, D::Error> {
-        match PlanRecord::deserialize(deserializer)? {
+impl Read for Plan {
+    fn read(input: &mut Reader<'_, '_>) -> Result<Plan, Malformed> {
+        match PlanRecord::read(input)? {
             PlanRecord { kind: 0, pos, .. } => Ok(Plan::Tail { from: pos }),
             PlanRecord { kind: 1, .. } => Ok(Plan::Needs),
             PlanRecord { kind: 2, snapshot: Some(snapshot), .. } => Ok(Plan::Snapshot(snapshot)),
-            PlanRecord { kind, .. } => Err(de::Error::custom(format_args!("plan {kind} is unknown"))),
+            PlanRecord { kind, .. } => Err(format!("plan {kind} is unknown").into()),
         }
     }
 }

@@ -242,6 +242,21 @@ fn floods_are_refused_and_presence_is_dropped() {
 }
 
 #[test]
+fn who_has_much_to_say_is_read_more_slowly_and_never_turned_away() {
+    let limits = Limits { bytes_per_second: 100, messages_per_second: 1000, ..Limits::default() };
+    let mut pair = Pair::with(Config { limits, ..Config::default() });
+    pair.shake_hands();
+    let pong = codec::encode(&Pong { nonce: 1 }.into());
+    let mut now_ms = 0;
+    for _ in 0..3000 {
+        assert!(pair.relay.handle(now_ms, Input::Message(&pong)).is_empty());
+        now_ms = now_ms.max(pair.relay.read_after_ms());
+    }
+    let seconds = 3000 * pong.len() as u64 / 100;
+    assert!((seconds - 8..seconds).contains(&(now_ms / 1000)), "{now_ms} ms for {seconds} s of messages");
+}
+
+#[test]
 fn a_delta_larger_than_the_window_takes_several_answers_and_is_claimed_by_the_last() {
     let limits = Limits { window_bytes: 1000, ..Limits::default() };
     let mut pair = Pair::with(Config { limits, ..Config::default() });

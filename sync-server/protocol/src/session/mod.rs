@@ -85,6 +85,7 @@ pub(crate) struct Link {
     heard_ms: u64,
     pinged_ms: u64,
     pings: u64,
+    read_after_ms: u64,
     messages: Rate,
     bytes: Rate,
     presence: Rate,
@@ -123,6 +124,11 @@ impl Session {
         std::mem::take(&mut self.link.out)
     }
 
+    /// Whether both sides have a feature; see [`features`].
+    pub fn has(&self, feature: u64) -> bool {
+        self.link.has(feature)
+    }
+
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
         self.link.closed
@@ -131,6 +137,12 @@ impl Session {
     /// Whether the handshake is done.
     pub fn is_open(&self) -> bool {
         self.link.open && !self.link.closed
+    }
+
+    /// Acceptor: when to read the next message, in milliseconds on the clock of [`handle`](Session::handle). Until
+    /// then leave it where it is, so that the sender is slowed down by its own socket.
+    pub fn read_after_ms(&self) -> u64 {
+        self.link.read_after_ms
     }
 
     /// Dialer: whether nothing is known that the acceptor lacks, and everything sent is confirmed.
@@ -182,14 +194,18 @@ impl Session {
         link.heard_ms = link.now_ms;
         let limits = &link.config.limits;
         let bytes_max = if link.open { limits.message_bytes } else { HELLO_BYTES_MAX };
-        // The acceptor is the one that strangers talk to.
-        if matches!(self.side, Side::Acceptor(_))
-            && !(link.messages.take(link.now_ms, 1) && link.bytes.take(link.now_ms, bytes.len() as u64))
-        {
-            return Err(Fault {
-                retry_after_ms: 1000,
-                ..Fault::new(Code::RATE, "too much in too short a time")
-            });
+        // The acceptor is the one that strangers talk to. Who has much to say is not turned away but read more slowly;
+        // the fault is for a driver that reads on all the same.
+        if matches!(self.side, Side::Acceptor(_)) {
+            let waits = [
+                link.messages.take_and_wait(link.now_ms, 1),
+                link.bytes.take_and_wait(link.now_ms, bytes.len() as u64),
+            ];
+            let [Some(messages), Some(bytes)] = waits else {
+                let fault = Fault::new(Code::RATE, "too much in too short a time");
+                return Err(Fault { retry_after_ms: 1000, ..fault });
+            };
+            link.read_after_ms = link.now_ms.saturating_add(messages.max(bytes));
         }
         let Some(message) = codec::decode(bytes, bytes_max)? else { return Ok(()) };
         match message {
@@ -268,6 +284,7 @@ impl Link {
             heard_ms: 0,
             pinged_ms: 0,
             pings: 0,
+            read_after_ms: 0,
             messages: Rate::new(limits.messages_per_second),
             bytes: Rate::new(limits.bytes_per_second),
             presence: Rate::new(limits.presence_per_second),

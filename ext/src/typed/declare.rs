@@ -1,0 +1,110 @@
+//! Declaring the type of a column.
+
+use crate::schema::{Ident, TableInfo};
+use crate::sqlite::{Error, Result, ValueRef};
+use crate::state::State;
+use crate::store::{COUNTERS_MAX, PARTS, is_part};
+use crsql_core::column::ColumnType;
+use crsql_core::key::Affinity;
+
+/// Declares types of columns of a table whose columns are in the catalogue.
+///
+/// # Errors
+/// Names the column and why it can't be of that type.
+pub fn declare(state: &State, table: u32, info: &TableInfo, columns: &[(String, ColumnType)]) -> Result<()> {
+    for (name, kind) in columns {
+        let refused = |reason: &str| {
+            Err(Error::refused(format_args!(
+                "column {name:?} of table {:?} can't be of type \"{kind}\": {reason}",
+                info.name
+            )))
+        };
+        let Some(column) = info.column(name).map(|at| &info.columns[at]) else {
+            return refused("there is no such column");
+        };
+        if column.pk_position.is_some() || column.generated {
+            return refused("it is part of the key, or generated; declare an ordinary column");
+        }
+        let id = ValueRef::Integer(i64::from(table));
+        let mut select =
+            state.db.prepare("SELECT id, type FROM main.__crsql_column WHERE table_id = ?1 AND name = ?2")?;
+        let found = select.query_row(&[id, ValueRef::Text(column.name.as_bytes())], |row| {
+            Ok((row.column_i64(0), row.column_str(1)?.to_owned()))
+        })?;
+        let Some((column_id, known)) = found else { return refused("it is not in the catalogue yet") };
+        if known == kind.name() {
+            continue;
+        }
+        if known != ColumnType::Register.name() {
+            return refused(&format!(
+                "it is declared \"{known}\", and other replicas rely on that; add a column of the new type beside it, \
+                 or make the table anew with crsql_as_table and crsql_as_crr on every replica"
+            ));
+        }
+        if *kind == ColumnType::Counter {
+            check_counter(state, info, column).or_else(|reason| refused(&reason?))?;
+        }
+        let Some(slot) = free_slot(state, table, *kind)? else {
+            return refused(&format!("a table has at most {COUNTERS_MAX} of them, dropped ones included"));
+        };
+        state
+            .db
+            .prepare("UPDATE main.__crsql_column SET type = ?3, slot = ?4 WHERE table_id = ?1 AND id = ?2")?
+            .execute(&[
+                id,
+                ValueRef::Integer(column_id),
+                ValueRef::Text(kind.name().as_bytes()),
+                ValueRef::Integer(slot),
+            ])?;
+    }
+    Ok(())
+}
+
+/// What a counter must be declared as in SQL; else the reason, or a failure to look.
+fn check_counter(
+    state: &State,
+    info: &TableInfo,
+    column: &crate::schema::table::ColumnInfo,
+) -> std::result::Result<(), Result<String>> {
+    if column.affinity == Affinity::Text || (info.strict && column.affinity == Affinity::Blob) {
+        return Err(Ok("a counter holds numbers; declare the column INTEGER, REAL or NUMERIC".into()));
+    }
+    let is_zero = column
+        .default_sql
+        .as_deref()
+        .is_some_and(|sql| sql.trim_matches(['(', ')', ' ', '+', '-']).parse::<f64>() == Ok(0.0));
+    if !column.not_null || !is_zero {
+        return Err(Ok("a counter begins at 0; declare the column NOT NULL DEFAULT 0".into()));
+    }
+    let sql = format!(
+        "SELECT typeof({column}) FROM {} WHERE typeof({column}) NOT IN ('integer', 'real') LIMIT 1",
+        info.qualified(),
+        column = Ident(&column.name),
+    );
+    let other = state
+        .db
+        .prepare(&sql)
+        .and_then(|mut select| select.query_row(&[], |row| Ok(row.column_str(0)?.to_owned())))
+        .map_err(Err)?;
+    match other {
+        Some(class) => Err(Ok(format!("a row holds a {class} there; set it to a number first"))),
+        None => Ok(()),
+    }
+}
+
+fn free_slot(state: &State, table: u32, kind: ColumnType) -> Result<Option<i64>> {
+    let mut select = state.db.prepare("SELECT id, slot FROM main.__crsql_column WHERE table_id = ?1")?;
+    let args = [ValueRef::Integer(i64::from(table))];
+    let mut rows = select.query(&args)?;
+    let (mut last, mut last_part) = (0, i64::from(PARTS) - 1);
+    while rows.step()? {
+        let (id, slot) = (rows.column_i64(0), rows.column_i64(1));
+        last = last.max(id);
+        if is_part(slot as u32) { last_part = last_part.max(slot) } else { last = last.max(slot) }
+    }
+    if kind.is_parted() {
+        let next = last_part + 1;
+        return Ok((next < i64::from(PARTS + COUNTERS_MAX)).then_some(next));
+    }
+    Ok((last + 1 < i64::from(PARTS)).then_some(last + 1))
+}

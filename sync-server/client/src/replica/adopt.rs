@@ -1,0 +1,232 @@
+//! Puts a snapshot in the place of what this database has, for a newcomer to whom replay would cost more.
+//!
+//! The file cannot simply be exchanged: the application has it open, and it may have tables of its own in it. So the
+//! snapshot is first made a database of ours, with our site id and with whatever we have that it lacks; then its
+//! replicated tables are copied into the file in one ordinary transaction. Nobody can write meanwhile, nobody sees half
+//! of it, and a crash leaves the file as it was.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crsql_protocol::message::Cursor;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Replica, tables};
+use crate::{Error, Result};
+
+/// How long to wait for other writers of the file.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tables of the extension that say how this database is set up, not what it holds.
+const OURS: [&str; 2] = ["crsql_tracked_peers", "__crsql_config"];
+
+/// What a snapshot brings besides the database itself: the chains of its histories.
+const CHAINS: &str = "__crsql_snapshot_chain";
+
+/// What came of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It is in place.
+    Done,
+    /// It can't be: a sentence why. Nothing was changed.
+    Declined(String),
+}
+
+/// A replicated table as its database describes it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Table {
+    name: String,
+    columns: Vec<String>,
+}
+
+impl Replica {
+    /// Takes over everything from a snapshot, a database file that nobody else uses and that may be changed. `cursor`
+    /// is where reading `peer` goes on. All connections must have ended.
+    ///
+    /// # Errors
+    /// SQLite's; [`Error::InTransaction`]. Nothing was changed then.
+    pub fn adopt(&mut self, snapshot: &Path, peer: &str, cursor: Cursor) -> Result<Adoption> {
+        if self.batch.is_some() || !self.conn.is_autocommit() {
+            return Err(Error::InTransaction);
+        }
+        let declined = |reason: &str| Ok(Adoption::Declined(reason.to_owned()));
+        let Some(path) = self.conn.path().filter(|path| !path.is_empty()).map(str::to_owned) else {
+            return declined("this database is not in a file");
+        };
+        let copy = Connection::open(snapshot)?;
+        crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
+        if !copy.table_exists(Some("main"), CHAINS)? || !copy.table_exists(Some("main"), "__crsql_table")? {
+            return declined("the snapshot is not one of a relay");
+        }
+        // Without the extension: the triggers that it copies must not run, and its own writes are no transactions.
+        let plain = Connection::open(&path)?;
+        plain.busy_timeout(PATIENCE)?;
+        plain.pragma_update(None, "foreign_keys", false)?;
+        plain.pragma_update(None, "synchronous", "FULL")?;
+        plain.execute("ATTACH ?1 AS snapshot", [snapshot.to_string_lossy()])?;
+        plain.execute_batch("BEGIN")?;
+        // From here on nobody else writes, so what is read below is all there is.
+        plain.execute("UPDATE main.__crsql_sync_state SET seen = seen", [])?;
+        let theirs = replicated(&copy)?;
+        let mine = replicated(&plain)?;
+        if let Some(table) = mine.iter().find(|table| !theirs.contains(*table)) {
+            return declined(&format!("table {:?} is not the same in the snapshot", table.name));
+        }
+        if let Some(name) = taken(&plain, &theirs, &mine)? {
+            return declined(&format!("{name:?} is something else in this database"));
+        }
+        let seen = self.fold_into(&copy)?;
+        // The copy must not be in use when the other connection reads it.
+        copy.close().map_err(|(_, error)| error)?;
+        exchange(&plain, &theirs)?;
+        self.sync_state(&plain, peer, cursor, seen)?;
+        plain.execute_batch("COMMIT")?;
+        drop(plain);
+        self.reload()?;
+        Ok(Adoption::Done)
+    }
+
+    /// Makes the copy the database of our site, with all that we hold and it lacks. Returns the apply position before
+    /// that.
+    fn fold_into(&self, copy: &Connection) -> Result<u64> {
+        copy.query_row("SELECT crsql_new_site(?1)", [self.site.0.as_slice()], |_| Ok(()))?;
+        let seen = tables::db_version(copy)?;
+        let theirs = tables::vector(copy)?;
+        let ours: Vec<u8> = self
+            .conn
+            .prepare_cached("SELECT crsql_changeset(?1, 0)")?
+            .query_row([theirs.encode()], |row| row.get(0))?;
+        copy.query_row("SELECT crsql_apply(?1)", [ours], |_| Ok(()))?;
+        Ok(seen)
+    }
+
+    fn sync_state(&self, plain: &Connection, peer: &str, cursor: Cursor, seen: u64) -> Result<()> {
+        let site = self.site.0.as_slice();
+        plain.execute("DELETE FROM main.__crsql_sync_chain WHERE site <> ?1", [site])?;
+        let copied = format!("INSERT OR IGNORE INTO main.__crsql_sync_chain SELECT * FROM snapshot.{CHAINS}");
+        plain.execute(&copied, [])?;
+        // What was waiting for its other chunks is asked for again if it is still lacking.
+        plain.execute_batch("DELETE FROM main.__crsql_sync_stage")?;
+        tables::forget_cursors(plain)?;
+        tables::save_cursor(plain, peer, cursor)?;
+        plain.execute("UPDATE main.__crsql_sync_state SET seen = ?1", [seen as i64])?;
+        Ok(())
+    }
+}
+
+/// The replicated tables of a database.
+fn replicated(conn: &Connection) -> Result<BTreeSet<Table>> {
+    if !conn.table_exists(Some("main"), "__crsql_table")? {
+        return Ok(BTreeSet::new());
+    }
+    let mut select = conn.prepare(
+        "SELECT t.name, c.name || ' ' || c.type || ' ' || c.pk || ' ' || c.\"notnull\" || ' ' || c.hidden
+         FROM main.__crsql_table AS t, pragma_table_xinfo(t.name, 'main') AS c ORDER BY t.name, c.cid",
+    )?;
+    let mut rows = select.query([])?;
+    let mut tables: Vec<Table> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (name, column): (String, String) = (row.get(0)?, row.get(1)?);
+        match tables.last_mut().filter(|table| table.name == name) {
+            Some(table) => table.columns.push(column),
+            None => tables.push(Table { name, columns: vec![column] }),
+        }
+    }
+    Ok(tables.into_iter().collect())
+}
+
+/// Something here that has the name of one of their tables and is not replicated.
+fn taken(conn: &Connection, theirs: &BTreeSet<Table>, mine: &BTreeSet<Table>) -> Result<Option<String>> {
+    let mut find = conn.prepare("SELECT name FROM main.sqlite_schema WHERE name = ?1 COLLATE NOCASE")?;
+    for table in theirs.iter().filter(|table| !mine.contains(*table)) {
+        if let Some(name) = find.query_row([&table.name], |row| row.get(0)).optional()? {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
+}
+
+/// Drops what is replicated here and copies what is replicated there, inside the open transaction.
+fn exchange(conn: &Connection, theirs: &BTreeSet<Table>) -> Result<()> {
+    let is_copied = |table: &str| {
+        let is_ours = OURS.contains(&table) || table.starts_with("__crsql_sync_") || table == CHAINS;
+        !is_ours && (table.starts_with("__crsql_") || theirs.iter().any(|theirs| theirs.name == table))
+    };
+    let objects = |schema: &str| -> Result<Vec<[String; 4]>> {
+        let sql = format!(
+            "SELECT type, name, tbl_name, sql FROM {schema}.sqlite_schema
+             WHERE sql IS NOT NULL AND type IN ('table', 'index', 'trigger') ORDER BY rowid"
+        );
+        let mut select = conn.prepare(&sql)?;
+        let rows = select.query_map([], |row| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]))?;
+        Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+    };
+    let mut mine = objects("main")?;
+    mine.retain(|[.., table, _]| is_copied(table));
+    let mut copied = objects("snapshot")?;
+    copied.retain(|[.., table, _]| is_copied(table));
+    for [kind, name, ..] in &mine {
+        if kind == "table" {
+            conn.execute_batch(&format!("DROP TABLE main.{}", quoted(name)))?;
+        }
+    }
+    for kind in ["table", "index"] {
+        for [_, _, _, sql] in copied.iter().filter(|[of, ..]| of == kind) {
+            conn.execute_batch(sql)?;
+        }
+    }
+    for [_, name, ..] in copied.iter().filter(|[kind, ..]| kind == "table") {
+        copy_rows(conn, name)?;
+    }
+    // Triggers last, or copying would fire them; then what the application has put on its tables.
+    let theirs: BTreeSet<&str> = copied.iter().map(|[_, name, ..]| name.as_str()).collect();
+    let rest = mine.iter().filter(|[kind, name, ..]| kind != "table" && !theirs.contains(name.as_str()));
+    for [_, _, _, sql] in copied.iter().filter(|[kind, ..]| kind == "trigger").chain(rest) {
+        conn.execute_batch(sql)?;
+    }
+    let version: i64 = conn.query_row("PRAGMA main.user_version", [], |row| row.get(0))?;
+    if version == 0 {
+        let version: i64 = conn.query_row("PRAGMA snapshot.user_version", [], |row| row.get(0))?;
+        conn.pragma_update(Some("main"), "user_version", version)?;
+    }
+    Ok(())
+}
+
+/// Copies all rows. As `SELECT *` into an empty table of the same form SQLite copies the pages' cells as they are,
+/// which is several times as fast as inserting.
+fn copy_rows(conn: &Connection, table: &str) -> Result<()> {
+    let name = quoted(table);
+    let has_generated: bool = conn
+        .prepare("SELECT 1 FROM pragma_table_xinfo(?1, 'snapshot') WHERE hidden <> 0")?
+        .exists([table])?;
+    let columns = match has_generated {
+        false => String::new(),
+        true => {
+            let mut select =
+                conn.prepare("SELECT name FROM pragma_table_xinfo(?1, 'snapshot') WHERE hidden = 0")?;
+            let names = select.query_map([table], |row| row.get::<_, String>(0))?;
+            names.map(|name| Ok(quoted(&name?))).collect::<Result<Vec<_>>>()?.join(", ")
+        }
+    };
+    let sql = match columns.as_str() {
+        "" => format!("INSERT INTO main.{name} SELECT * FROM snapshot.{name}"),
+        columns => format!("INSERT INTO main.{name} ({columns}) SELECT {columns} FROM snapshot.{name}"),
+    };
+    conn.execute(&sql, [])?;
+    let counts = "SELECT 1 FROM snapshot.sqlite_schema WHERE name = 'sqlite_sequence'";
+    let has_counter: bool = conn.prepare(counts)?.exists([])?
+        && conn.prepare("SELECT 1 FROM snapshot.sqlite_sequence WHERE name = ?1")?.exists([table])?;
+    if has_counter {
+        conn.execute("DELETE FROM main.sqlite_sequence WHERE name = ?1", params![table])?;
+        conn.execute(
+            "INSERT INTO main.sqlite_sequence SELECT name, seq FROM snapshot.sqlite_sequence WHERE name = ?1",
+            params![table],
+        )?;
+    }
+    Ok(())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
