@@ -410,3 +410,63 @@ fn who_begins_again_keeps_what_was_counted_and_not_sent() {
     sync(&a, &b);
     assert_eq!(a.rows("SELECT id, n FROM t"), ["1|115", "3|8"]);
 }
+
+#[test]
+fn rows_placed_and_moved_at_one_place_on_several_sites_end_in_one_order_without_equal_keys() {
+    let sites: [Site; 3] = sites(
+        "CREATE TABLE item (id TEXT PRIMARY KEY NOT NULL, list TEXT, pos TEXT); CRR item;
+         SELECT crsql_fract_as_ordered('item', 'pos', 'list')",
+    );
+    sites[0].exec("INSERT INTO item VALUES ('first', 'l', 1), ('last', 'l', 1)");
+    sync_all(&[&sites[0], &sites[1], &sites[2]]);
+    for round in 0..5 {
+        for (n, site) in sites.iter().enumerate() {
+            for i in 0..20 {
+                let id = format!("{round} {n} {i}");
+                site.exec(&format!(
+                    "INSERT INTO item_fractindex (id, list, after_id) VALUES ('{id}', 'l', 'first')"
+                ));
+            }
+            site.exec("UPDATE item_fractindex SET after_id = 'first' WHERE id = 'last'");
+            site.exec(&format!("UPDATE item_fractindex SET after_id = 'last' WHERE id = '{round} {n} 3'"));
+        }
+        sync_all(&[&sites[0], &sites[1], &sites[2]]);
+    }
+    let order = sites[0].rows("SELECT id FROM item ORDER BY pos");
+    assert_eq!(order.len(), 302);
+    assert_eq!(order, sites[2].rows("SELECT id FROM item ORDER BY pos"));
+    assert_eq!(sites[0].int("SELECT count(DISTINCT pos) FROM item"), 302, "no two rows share a place");
+    let longest = sites[0].int("SELECT max(length(pos)) FROM item");
+    assert!(longest < 60, "{longest}");
+}
+
+#[test]
+fn a_row_whose_clocks_stand_at_their_limit_begins_anew_with_what_its_counter_shows() {
+    for table in [
+        "t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT)",
+        "t (id INT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT)",
+        "t (id INT PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, best INTEGER, name TEXT) WITHOUT ROWID",
+    ] {
+        for (cid, write) in [("name", "name = 'mine'"), ("max(best)", "best = 9")] {
+            let schema = format!(
+                r#"CREATE TABLE {table}; CRR t; INSERT INTO t VALUES (1, 40, 1, 'x');
+                SELECT crsql_as_crr('t', '{{"columns":{{"n":"counter","best":"max"}}}}')"#
+            );
+            let a = site(&schema);
+            let b = site(&schema.replace("INSERT INTO t VALUES (1, 40, 1, 'x');", ""));
+            sync(&a, &b);
+            b.exec("UPDATE t SET n = n + 2");
+            sync(&a, &b);
+            let hostile = format!(
+                "INSERT INTO crsql_changes (\"table\", pk, cid, val, col_version, db_version, site_id, cl, seq, site_version)
+                 VALUES ('t', x'010901', '{cid}', 5, 1099511627776, 1, x'{}', 1, 0, 1)",
+                "ff".repeat(16)
+            );
+            a.exec(&hostile);
+            a.exec(&format!("UPDATE t SET {write}"));
+            sync_all(&[&a, &b]);
+            assert_eq!(b.int("SELECT n FROM t"), 42, "{table}: {cid}");
+            assert_eq!(b.int("SELECT max(cl) FROM crsql_changes"), 3, "{table}: {cid}");
+        }
+    }
+}

@@ -154,7 +154,7 @@ function List({ items }: { items: readonly Item[] }) {
 function Row({ item, onGrab }: { item: Item; onGrab: (event: PointerEvent<HTMLElement>) => void }) {
   const db = useDb();
   const { id, title, done, count } = item;
-  const change = (added: number) => void db.run("INSERT INTO amount VALUES (?, ?, ?)", [crypto.randomUUID(), id, added]);
+  const change = (added: number) => void db.run("UPDATE item SET more = more + ? WHERE id = ?", [added, id]);
   const rename = (text: string) => {
     if (text.trim() && text !== title) void db.run("UPDATE item SET title = ? WHERE id = ?", [text.trim(), id]);
   };

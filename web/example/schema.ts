@@ -7,15 +7,12 @@ export const migrations = [
     list TEXT,
     position TEXT,
     title TEXT,
-    done INTEGER NOT NULL DEFAULT 0
+    done INTEGER NOT NULL DEFAULT 0,
+    -- How many more than one. A counter: two people who press + at once make it two more.
+    more INTEGER NOT NULL DEFAULT 0
   );
-  SELECT crsql_as_crr('item');
+  SELECT crsql_as_crr('item', '{"columns":{"more":"counter"}}');
   SELECT crsql_fract_as_ordered('item', 'position', 'list');
-
-  -- How many of an item: the sum of what everybody added, so that two people who press + at once make it two more.
-  CREATE TABLE amount (id TEXT PRIMARY KEY NOT NULL, item TEXT, added INTEGER NOT NULL DEFAULT 0);
-  CREATE INDEX amount_item ON amount (item);
-  SELECT crsql_as_crr('amount');
   `,
 ];
 
@@ -28,5 +25,5 @@ export interface Item {
 
 /** What is to be bought, in the list's order. */
 export const ITEMS = `
-  SELECT id, title, done, 1 + coalesce((SELECT sum(added) FROM amount WHERE item = item.id), 0) AS count
+  SELECT id, title, done, 1 + more AS count
   FROM item WHERE list = 'shopping' ORDER BY position, id`;

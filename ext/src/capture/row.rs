@@ -7,7 +7,7 @@ use crate::merge::find_rowid;
 use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
-use crate::typed::drop_row;
+use crate::typed::{drop_row, renews_at_limit};
 use crsql_core::key::{Collation, canonical_key};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -365,6 +365,9 @@ pub fn record_changed(
     key: &[ValueRef<'_>],
     changed: &Columns,
 ) -> Result<()> {
+    if !table.typed.is_empty() && renews_at_limit(state, table, rowid, key, changed)? {
+        return Ok(());
+    }
     if table.shape == Shape::Packed {
         let key = canonical_key(key, &table.key_columns).map_err(|e| key_error(table, &e))?;
         let mut ops = state.ops.borrow_mut();

@@ -1,14 +1,15 @@
 //! Local writes of columns that have a type.
 
-use super::{facts, facts_key, forget_row, store};
+use super::{facts, facts_key, forget_row, row_at, store};
 use crate::capture::{key_width, place_and_key, record_changed, table_of};
 use crate::catalog::{Shape, Table, Typed};
 use crate::merge::{clock_of, update_base};
 use crate::sqlite::{Args, Call, Error, Result, ValueRef};
 use crate::state::State;
-use crate::store::{Columns, Key};
+use crate::store::{Columns, Key, Kind, RowClock};
 use crsql_core::column::{ColumnType, cmp_as_sql, count, is_write};
 use crsql_core::key::{Affinity, canonical_key};
+use crsql_core::limits::COL_VERSION_MAX;
 use crsql_core::value::Value;
 
 /// `crsql_capture_typed(table, OLD key…, NEW key…, column, NEW value, OLD value, …)`
@@ -161,4 +162,37 @@ fn drop_facts(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<()> 
         _ => 0,
     };
     forget_row(state, table.id, &facts_key(table, rowid, &packed(table, key)?))
+}
+
+/// Lets a row begin anew when one of the clocks that a write is to raise stands at its limit; false, and nothing is done,
+/// otherwise. The store does that for other tables, but it does not know which columns have a type: what they show is
+/// all that they hold then.
+pub fn renews_at_limit(
+    state: &State,
+    table: &Table,
+    rowid: i64,
+    key: &[ValueRef<'_>],
+    changed: &Columns,
+) -> Result<bool> {
+    let place = match table.shape {
+        Shape::Packed => Key::Bytes(packed(table, key)?.into()),
+        Shape::Integer | Shape::Rowid(_) => Key::Int(rowid),
+    };
+    let Some(clock) = clock_of(state, table.id, &place)?.filter(RowClock::is_alive) else { return Ok(false) };
+    let registers = changed.without_parts();
+    let mut groups = clock.groups.iter();
+    if !groups.any(|group| group.col_version >= COL_VERSION_MAX && group.columns.intersects(&registers)) {
+        return Ok(false);
+    }
+    let (_, pk, _) = row_at(state, table, &place)?;
+    forget_row(state, table.id, &facts_key(table, rowid, &pk))?;
+    match table.shape {
+        Shape::Packed => {
+            let mut ops = state.ops.borrow_mut();
+            let set = ops.intern(&table.all);
+            ops.push_keyed(table.id, Kind::Insert, 0, set, &pk, true);
+        }
+        Shape::Integer | Shape::Rowid(_) => state.record(table.id, Kind::Insert, rowid, &table.all)?,
+    }
+    Ok(true)
 }

@@ -92,7 +92,7 @@ fn show(
 }
 
 /// The rowid, the canonical packed key and the key's values of a live row.
-fn row_at(state: &State, table: &Table, place: &Key) -> Result<(i64, Vec<u8>, Vec<Value>)> {
+pub(super) fn row_at(state: &State, table: &Table, place: &Key) -> Result<(i64, Vec<u8>, Vec<Value>)> {
     let owned = |values: Vec<ValueRef<'_>>| values.iter().map(ValueRef::to_owned_value).collect::<Vec<_>>();
     match (place, table.shape) {
         (Key::Bytes(pk), _) => Ok((0, pk.to_vec(), owned(unpack(pk).map_err(Error::refused)?))),

@@ -15,9 +15,10 @@ mod declare;
 mod fork;
 mod merge;
 
-pub use capture::{capture, capture_insert, drop_row, is_stored_as, record};
+pub use capture::{capture, capture_insert, drop_row, is_stored_as, record, renews_at_limit};
 pub use declare::declare;
 pub use fork::drop_parts;
+use fork::row_at;
 pub use merge::{TypedCell, assign_new, assign_winners, beats, facts_of, store_new};
 
 use crate::catalog::{Shape, Table, Typed};
