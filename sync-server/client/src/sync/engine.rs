@@ -230,6 +230,8 @@ impl Engine {
                 return self.node.receive(now_ms, link, &bytes);
             }
             Command::Closed { link } => {
+                // What came just before the end may say why it ended.
+                self.act();
                 self.node.closed(link);
                 self.links.remove(&link);
             }
