@@ -351,12 +351,12 @@ impl State {
             // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
             self.db.without_triggers(|| crate::park::retry(self))?;
         }
+        if !self.has_uncommitted() {
+            return Ok(());
+        }
         let ops = self.ops.borrow();
         let completed = self.completed.borrow();
         let has_parked = self.has_parked.get();
-        if ops.is_empty() && completed.is_empty() && !has_parked && !self.store.borrow().is_spilled() {
-            return Ok(());
-        }
         let changes = self.db.changes64();
         let written = self.store.borrow_mut().write(&ops, &completed, has_parked, true);
         drop((ops, completed));

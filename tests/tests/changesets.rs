@@ -208,6 +208,20 @@ fn an_apply_inside_a_transaction_is_part_of_it() {
 }
 
 #[test]
+fn what_is_not_committed_does_not_travel_under_the_clock_of_what_was() {
+    let [a, b] = sites(T);
+    a.exec("INSERT INTO t VALUES (1, 'committed', 1)");
+    a.exec("BEGIN; UPDATE t SET x = 'not committed'");
+    let error = a.try_values_with("SELECT crsql_changeset()", &[]).unwrap_err();
+    assert!(error.contains("not committed") && error.contains("COMMIT or ROLLBACK first"), "{error}");
+    a.exec("ROLLBACK; BEGIN");
+    b.apply(&a.changeset());
+    a.exec("COMMIT");
+    assert_eq!(b.rows("SELECT x FROM t"), ["'committed'"]);
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
 fn a_failed_apply_leaves_the_callers_transaction_as_it_was() {
     let [a, b] = sites(T);
     a.exec("INSERT INTO t VALUES (1, 'a', 1)");

@@ -42,6 +42,13 @@ impl Since {
 /// replica no longer holds was superseded by something that it holds, and either that is in the changeset or its
 /// own version is not claimed.
 pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>> {
+    // What is not committed has no version yet, but its values stand in the tables already.
+    if state.has_uncommitted() {
+        return Err(Error::refused(
+            "crsql_changeset: this transaction has changes that are not committed, and only what is committed may \
+             travel; COMMIT or ROLLBACK first",
+        ));
+    }
     let mut writer = Writer::new(state.tie_break()?);
     if !state.store.borrow_mut().exists()? {
         return Ok(writer.finish_as(&VersionVector::default(), compress));
@@ -50,7 +57,6 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     state.store.borrow_mut().refresh()?;
     let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
-    // The overlay without the buffer: an open transaction's writes are not versions yet.
     let layer = state.store.borrow_mut().overlay()?;
     let held = version_vector(state)?;
     let loose = match since {

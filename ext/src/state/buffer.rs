@@ -38,6 +38,14 @@ impl State {
         ops.push_merge(table, new_incarnation, run);
     }
 
+    /// True when the open transaction changed replicated state.
+    pub fn has_uncommitted(&self) -> bool {
+        !self.ops.borrow().is_empty()
+            || !self.completed.borrow().is_empty()
+            || self.has_parked.get()
+            || self.store.borrow().is_spilled()
+    }
+
     /// The clocks that are not in segments, what is pending included, for readers inside the transaction.
     pub fn layer(&self) -> Result<Rc<Layer>> {
         if self.ops.borrow().rows() > LAYER_ROWS_MAX {
