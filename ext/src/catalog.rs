@@ -2,6 +2,8 @@
 //!
 //! Valid for one `schema_version`; read lazily, so that a database of a thousand replicated tables opens fast.
 
+use crate::options::Options;
+use crate::schema::table::IndexedColumn;
 use crate::schema::triggers::CaptureIds;
 use crate::schema::{self, Ident, KeyShape, TableInfo};
 use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
@@ -76,10 +78,25 @@ pub struct Table {
     pub all: Columns,
     /// Columns that the installed update triggers do not name yet.
     pub untriggered: Columns,
+    /// Unique indexes besides the key in which rows may clash, since the table says what happens then.
+    pub clashes: Vec<Vec<Term>>,
+    /// The columns in those.
+    pub unique: Columns,
     /// The shape in SQLite's words.
     pub info: TableInfo,
     /// Statements on the base table.
     statements: RefCell<Vec<CachedStatement>>,
+}
+
+/// A column as a unique index sees it.
+#[derive(Clone, Debug)]
+pub struct Term {
+    /// Its name.
+    pub column: String,
+    /// Its place in the key, if it is of the key.
+    pub key: Option<usize>,
+    /// The collating sequence of the index.
+    pub collation: String,
 }
 
 /// A statement, what it is for, and the columns it writes.
@@ -396,8 +413,16 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
             kind: column.kind,
         });
     }
+    let clashes = clashes(db, id, &info)?;
+    let terms = clashes.iter().flatten();
+    let unique = terms
+        .filter_map(|term| columns.iter().find(|column: &&Column| column.name == term.column))
+        .map(|column| column.id)
+        .collect();
     Ok(Some(Table {
         id,
+        clashes,
+        unique,
         name: info.name.clone(),
         shape,
         key_names: info.key().map(|column| column.name.clone()).collect(),
@@ -410,6 +435,20 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         info,
         statements: RefCell::default(),
     }))
+}
+
+/// The unique indexes in which rows may clash. Only of a table that has some is it asked what it says of them.
+fn clashes(db: Db, id: u32, info: &TableInfo) -> Result<Vec<Vec<Term>>> {
+    if info.clashing_indexes().next().is_none() || Options::stored(db, id)?.unique.is_none() {
+        return Ok(Vec::new());
+    }
+    let term = |term: &IndexedColumn| {
+        let column = &info.columns[term.column];
+        Term { column: column.name.clone(), key: column.pk_position, collation: term.collation.clone() }
+    };
+    // Eligibility admits no others; one that came since is SQLite's business alone.
+    let known = info.clashing_indexes().filter(|index| !index.expression && !index.partial);
+    Ok(known.map(|index| index.columns.iter().map(term).collect()).collect())
 }
 
 #[cold]

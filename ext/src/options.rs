@@ -53,7 +53,7 @@ const TRIGGERS: Words<Switch> = &[("on", Switch::On), ("off", Switch::Off)];
 const KEYS: &str = "\"columns\", \"unique\", \"fk\" and \"triggers\"";
 
 /// What this version understands but cannot do yet. It is refused rather than believed.
-const MISSING: &[&str] = &["unique", "fk", "triggers"];
+const MISSING: &[&str] = &["fk", "triggers"];
 
 impl Options {
     /// Reads the options object that `function` was given.

@@ -3,7 +3,7 @@
 
 use crate::catalog::Table;
 use crate::collect::{Source, merge_as};
-use crate::merge::{Incoming, Outcome, merge_row};
+use crate::merge::{Incoming, Outcome, hidden, merge_row};
 use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
@@ -282,8 +282,8 @@ pub fn read(row: &Statement) -> Result<Loose> {
 
 /// Calls `each` with every parked change after `since`, in the order of their apply positions.
 pub fn scan(state: &State, since: u64, mut each: impl FnMut(Loose) -> Result<()>) -> Result<()> {
-    let mut select =
-        state.db.prepare(&format!("{SELECT} WHERE db_version > ?1 ORDER BY db_version, seq, id"))?;
+    let sql = format!("{SELECT} WHERE db_version > ?1 ORDER BY db_version, seq, id");
+    let mut select = state.pool.prepare(state.db, &sql)?;
     let args = [ValueRef::Integer(i64::try_from(since).unwrap_or(i64::MAX))];
     let mut rows = select.query(&args)?;
     while rows.step()? {
@@ -416,9 +416,19 @@ fn dominate(state: &State, change: &Loose) -> Result<()> {
     let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(()) };
     let table = &table;
     let Some((place, clock)) = crate::merge::written_here(state, table, &key)? else { return Ok(()) };
+    if !clock.is_alive() {
+        // Deleted here, over an incarnation that waits: the delete is of that one as well.
+        let lives = if (clock.cl..=clock.cl + 64).contains(&change.cl) {
+            (change.cl - clock.cl).div_ceil(2)
+        } else {
+            0
+        };
+        (0..lives).for_each(|_| crate::merge::die_again(state, table, &place));
+        return Ok(());
+    }
     let slot =
         if change.is_row() { Some(ROW) } else { table.column_of_cell(column_of(&change.cid)).map(|c| c.id) };
-    let Some(slot) = slot.filter(|_| clock.is_alive()) else { return Ok(()) };
+    let Some(slot) = slot else { return Ok(()) };
     if change.cl == clock.cl {
         if table.typed(slot).is_some_and(|typed| typed.slot == slot) {
             // Writes of such a column do not contend for one clock.
@@ -444,8 +454,38 @@ fn dominate(state: &State, change: &Loose) -> Result<()> {
     Ok(())
 }
 
+/// What is parked of a row and still means something, with its ids.
+pub fn of_row(state: &State, table: &str, pk: &[u8]) -> Result<Vec<(i64, Loose)>> {
+    let mut changes: Vec<(i64, Loose)> = Vec::new();
+    {
+        let sql = SELECT.replace(" FROM", ", id FROM");
+        let mut select = state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2"))?;
+        let args = [ValueRef::Text(table.as_bytes()), ValueRef::Blob(pk)];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            changes.push((rows.column_i64(10), read(&rows)?));
+        }
+    }
+    let mut means = Vec::new();
+    for (id, change) in changes {
+        if !is_stale(state, &change)? {
+            means.push((id, change));
+        }
+    }
+    Ok(means)
+}
+
+/// Forgets parked changes.
+pub fn remove(state: &State, changes: &[(i64, Loose)]) -> Result<()> {
+    let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
+    changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
+}
+
 /// Tries the parked changes of one row, whose key came as `pk`.
 pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    if hidden::is_hidden(state, table, pk)? {
+        return Ok(());
+    }
     let mut changes: Vec<(i64, Loose)> = Vec::new();
     {
         let sql = SELECT.replace(" FROM", ", id FROM");
@@ -456,13 +496,18 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
             changes.push((rows.column_i64(10), read(&rows)?));
         }
     }
-    changes.retain(|(_, change)| change.is_row() || table.column_of_cell(column_of(&change.cid)).is_some());
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let Ok(key) = crsql_core::pack::unpack(pk) else { return Ok(()) };
-    if key.len() != table.key_columns.len() {
-        return Ok(());
+    write_row(state, table, pk, &changes).map(drop)
+}
+
+/// Writes parked changes of one row, as far as their columns are known. What is refused stays parked, with the reason.
+pub fn write_row(state: &State, table: &Table, pk: &[u8], changes: &[(i64, Loose)]) -> Result<Outcome> {
+    let is_known = |change: &&(i64, Loose)| {
+        change.1.is_row() || table.column_of_cell(column_of(&change.1.cid)).is_some()
+    };
+    let changes: Vec<(i64, Loose)> = changes.iter().filter(is_known).cloned().collect();
+    let Ok(key) = crsql_core::pack::unpack(pk) else { return Ok(Outcome::Ignored) };
+    if changes.is_empty() || key.len() != table.key_columns.len() {
+        return Ok(Outcome::Ignored);
     }
     let loose: Vec<&Loose> = changes.iter().map(|(_, change)| change).collect();
     let clock = clock_of(state, table, &loose)?;
@@ -479,29 +524,32 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
     values.sort_by_key(|(id, _)| *id);
     // What waited is held here, whatever was collected since.
     let _source = merge_as(state, Source::Own);
-    match merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })? {
+    let outcome = merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })?;
+    match &outcome {
         Outcome::Refused(reason) => {
             let mut update = state
                 .db
                 .prepare("UPDATE main.__crsql_parked SET kind = 'constraint', reason = ?2 WHERE id = ?1")?;
             changes.iter().try_for_each(|(id, _)| {
                 update.execute(&[ValueRef::Integer(*id), ValueRef::Text(reason.as_bytes())])
-            })
+            })?;
         }
+        // What is hidden has been parked again, and may lie in the same place.
+        Outcome::Hidden(_) | Outcome::Clash(_) => {}
         _ => {
             for change in &loose {
                 let site = state.store.borrow_mut().sites.ordinal(state.db, &change.stamp.site)?;
                 state.mark_loose(site, change.stamp.version)?;
             }
-            let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
-            changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
+            remove(state, &changes)?;
         }
     }
+    Ok(outcome)
 }
 
 /// The clock that loose changes of one row and one causal length make together.
 pub fn clock_of(state: &State, table: &Table, changes: &[&Loose]) -> Result<RowClock> {
-    let mut groups: SmallVec<[Group; 1]> = SmallVec::new();
+    let mut groups: SmallVec<[Group; 2]> = SmallVec::new();
     for change in changes {
         let slot = match change.is_row() {
             true => ROW,

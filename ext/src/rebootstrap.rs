@@ -125,6 +125,7 @@ fn wipe(state: &State) -> Result<()> {
     state.db.exec(
         "DELETE FROM main.__crsql_segment; DELETE FROM main.__crsql_typed; DELETE FROM main.__crsql_parked",
     )?;
+    crate::merge::hidden::forget_all(state, None)?;
     // What is missing of the own versions after a restore is missing still.
     let missing = [ValueRef::Integer(i64::from(MISSING))];
     state.db.prepare("DELETE FROM main.__crsql_vector WHERE site & ?1 = 0")?.execute(&missing)?;

@@ -1,6 +1,7 @@
 //! What one connection's functions and virtual tables share.
 
 mod buffer;
+mod savepoints;
 mod tombstones;
 
 use crate::capture::{Candidates, Quick};
@@ -12,13 +13,11 @@ use buffer::Replayed;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::TieBreak;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// The buffer is stored early when it weighs this much: records, 32-byte pieces of keys, quarter runs.
 const SPILL_WEIGHT: usize = 1 << 19;
-/// Before a savepoint opens less is kept, since what it may bring back has to stay in memory.
-const SAVEPOINT_WEIGHT: usize = 1 << 17;
 
 /// The state of a connection.
 pub struct State {
@@ -79,6 +78,14 @@ pub struct State {
     last_table: RefCell<Option<Rc<Table>>>,
     /// What is known of the next row to be captured.
     pub quick: Cell<Quick>,
+    /// A table was seen in which rows may clash.
+    pub has_clashing: Cell<bool>,
+    /// Tables of which rows are hidden, as far as this connection knows, and when it looked.
+    pub hidden: RefCell<(BTreeSet<u32>, u32)>,
+    /// The schema by whose names the hidden rows of a table are parked.
+    pub named_at: RefCell<BTreeMap<u32, i64>>,
+    /// Hidden rows to be reconsidered, by table and canonical key.
+    pub in_doubt: RefCell<BTreeSet<(u32, Vec<u8>)>>,
     /// Whose changes are merged right now.
     pub source: Cell<crate::collect::Source>,
     /// The registered sites that hold what was collected, and when that was read.
@@ -136,6 +143,10 @@ impl State {
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
             quick: Cell::default(),
+            has_clashing: Cell::new(false),
+            hidden: RefCell::new((BTreeSet::new(), u32::MAX)),
+            named_at: RefCell::default(),
+            in_doubt: RefCell::default(),
             source: Cell::new(crate::collect::Source::Peer { is_past: false }),
             past_members: RefCell::new(None),
             rows_impacted: Cell::new(0),
@@ -150,6 +161,11 @@ impl State {
     }
 
     // --- schema -------------------------------------------------------------------------------------------
+
+    /// The `schema_version` that was seen last.
+    pub fn schema_seen(&self) -> i64 {
+        self.schema_version.get()
+    }
 
     /// A statement that touches replicated tables was prepared: the schema may have changed.
     pub fn suspect_schema(&self) {
@@ -239,7 +255,10 @@ impl State {
 
     fn find_table(&self, id: u32) -> Result<Rc<Table>> {
         match self.catalog.borrow_mut().table(self.db, id)? {
-            Some(table) => Ok(table),
+            Some(table) => {
+                self.has_clashing.set(self.has_clashing.get() || !table.clashes.is_empty());
+                Ok(table)
+            }
             None => Err(Error::refused(format_args!(
                 "no replicated table has the id {id}; run crsql_as_crr on the table that this trigger belongs to"
             ))),
@@ -321,6 +340,8 @@ impl State {
         if !self.ops.borrow().is_empty() && self.store.borrow_mut().exists()? && self.may_have_parked()? {
             crate::park::sweep(self)?;
         }
+        crate::merge::hidden::note_local(self)?;
+        crate::merge::hidden::resolve(self)?;
         let stale = std::mem::take(&mut *self.stale.borrow_mut());
         let has_new_columns = !stale.is_empty();
         for table in stale {
@@ -366,6 +387,7 @@ impl State {
         self.marks.borrow_mut().clear();
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
+        self.in_doubt.borrow_mut().clear();
         *self.bracket.borrow_mut() = Default::default();
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
@@ -406,6 +428,8 @@ impl State {
         }
         self.tombstones.borrow_mut().1 = u32::MAX;
         self.past_members.take();
+        self.hidden.borrow_mut().1 = u32::MAX;
+        self.named_at.take();
         self.forget_schema();
     }
 
@@ -421,62 +445,6 @@ impl State {
                 self.end();
             }
         }
-    }
-
-    /// Savepoint `n` opens: marks of deeper ones are stale.
-    #[inline]
-    pub fn savepoint(&self, n: i32) -> Result<()> {
-        if self.ops.borrow().weight() > SAVEPOINT_WEIGHT {
-            self.spill()?;
-        }
-        let n = n.max(0) as usize;
-        let mut marks = self.marks.borrow_mut();
-        // A table that joins later is told of the innermost savepoint then; the mark from when it opened holds.
-        if marks.len() <= n {
-            // A savepoint that opened before we joined began with an empty buffer.
-            marks.resize(n, Mark::default());
-            marks.push(self.ops.borrow().mark());
-        }
-        Ok(())
-    }
-
-    /// Savepoint `n` and deeper ones are gone, what they did stays.
-    #[inline]
-    pub fn release(&self, n: i32) {
-        self.marks.borrow_mut().truncate(n.max(0) as usize);
-    }
-
-    /// Back to when savepoint `n` opened.
-    pub fn rollback_to(&self, n: i32) {
-        self.quick.take();
-        self.tombstones_of.set(None);
-        self.last_merged.set(None);
-        let n = n.max(0) as usize;
-        let mark = {
-            let mut marks = self.marks.borrow_mut();
-            marks.truncate(n + 1);
-            marks.get(n).copied().unwrap_or_default()
-        };
-        if self.muted.get() > 0 {
-            // A merge's own write to a base table was refused and is undone; it had recorded nothing yet.
-            return;
-        }
-        if self.store.try_borrow_mut().is_err() || self.ops.try_borrow_mut().is_err() {
-            // A statement of the store's own failed and is undone; whoever ran it gives up with an error.
-            self.is_store_stale.set(true);
-            return;
-        }
-        self.ops.borrow_mut().rewind(mark);
-        self.candidates.borrow_mut().clear();
-        self.held.borrow_mut().clear();
-        // A mark too many does no harm.
-        self.completed.borrow_mut().retain(|(site, _, _)| site & LOOSE != 0);
-        *self.replay.borrow_mut() = Default::default();
-        let is_spilled = mark.has_written();
-        self.store.borrow_mut().forget_to_savepoint(is_spilled);
-        self.tombstones.borrow_mut().1 = u32::MAX;
-        self.past_members.take();
-        self.forget_schema();
     }
 
     /// Adds a row with a rowid to the buffer, as `kind` of `set`.
@@ -498,6 +466,7 @@ impl State {
     /// Stores the buffer before the commit.
     pub fn spill(&self) -> Result<()> {
         self.quick.take();
+        crate::merge::hidden::note_local(self)?;
         let outer = self.marks.borrow().last().copied();
         let written = self.store.borrow_mut().write(&self.ops.borrow(), &[], false, false);
         self.forget_if_stale();

@@ -127,11 +127,26 @@ async fn a_file_without_tables_gets_them_with_the_copy() {
     let dir = tempfile::tempdir().unwrap();
     let (a, b) = (App::new(dir.path(), "a.db"), App::bare(dir.path(), "b.db"));
     let (relay, writer) = room(dir.path(), &a, 20_000).await;
+    // What a relay could put into its copies to have it run by others.
+    let rooms = std::fs::read_dir(dir.path().join("data/rooms")).unwrap().next().unwrap().unwrap().path();
+    let files = std::fs::read_dir(rooms).unwrap().map(|file| file.unwrap().path());
+    let room = files.into_iter().find(|file| file.extension().is_some_and(|is| is == "db")).unwrap();
+    let conn = rusqlite::Connection::open(&room).unwrap();
+    conn.busy_timeout(app::DEADLINE).unwrap();
+    for name in ["harmless", "__crsql_1_x", "__crsql_2_insert_x"] {
+        let sql = format!("CREATE TRIGGER {name} AFTER INSERT ON todo BEGIN DELETE FROM account; END");
+        conn.execute_batch(&sql).unwrap();
+    }
     let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
     assert!(adopted(&newcomer).await, "{}", newcomer.status());
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
+    let triggers = |app: &App| {
+        app.text("SELECT group_concat(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'trigger' ORDER BY 1)")
+    };
+    assert_eq!(triggers(&b), triggers(&a));
     b.exec("INSERT INTO todo VALUES (5, 'of b')");
+    assert_eq!(b.text("SELECT count(*) FROM account"), "20000");
     until("it is there", || a.titles() == "milk,of b").await;
     newcomer.close().await;
     writer.close().await;
@@ -149,6 +164,41 @@ async fn where_a_copy_does_not_fit_everything_is_replayed() {
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
     assert_eq!(b.text("SELECT group_concat(title) FROM todo"), "milk");
+    newcomer.close().await;
+    writer.close().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_counted_and_not_sent_counts_in_the_copy() {
+    const TALLY: &str = "
+        CREATE TABLE tally (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0);
+        SELECT crsql_as_crr('tally', '{\"columns\":{\"n\":\"counter\"}}');";
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    [&a, &b].iter().for_each(|app| app.exec(TALLY));
+    a.exec("INSERT INTO tally VALUES (1, 0); UPDATE tally SET n = n + 5");
+    let relay = relay(dir.path()).await;
+    migrate(&relay, &format!("{TABLES}{TALLY}")).await;
+    a.exec(
+        "INSERT INTO account WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+         SELECT i, i % 1000 FROM n",
+    );
+    let writer = Client::open(&a.path, to(relay.address())).await.unwrap();
+    writer.flush().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    b.exec("INSERT INTO tally VALUES (1, 0); UPDATE tally SET n = n + 3");
+    let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
+    assert!(adopted(&newcomer).await, "{}", newcomer.status());
+    newcomer.synced().await.unwrap();
+    until_equal(&[&a, &b]).await;
+    let counted = |app: &App| app.text("SELECT n FROM tally");
+    assert_eq!((counted(&a), counted(&b)), ("8".into(), "8".into()));
+    b.exec("UPDATE tally SET n = n + 2");
+    a.exec("UPDATE tally SET n = n - 1");
+    until("both counts came", || (counted(&a), counted(&b)) == ("9".into(), "9".into())).await;
+    until_equal(&[&a, &b]).await;
+    assert_eq!(b.text("SELECT crsql_doctor()"), "[]");
     newcomer.close().await;
     writer.close().await;
     relay.stop().await;

@@ -444,7 +444,7 @@ fn history(seed: u64) -> (i64, u32) {
 #[test]
 fn random_histories_with_collection_are_those_of_the_model() {
     let (mut collected, mut begun) = (0, 0);
-    for seed in seeds(150) {
+    for seed in seeds(60) {
         let (more, again) = history(seed);
         collected += more;
         begun += again;

@@ -6,6 +6,7 @@
 //! - [`value`], [`pack`], [`key`]: SQLite values, cr-sqlite's packing, and the canonical bytes that identify a row.
 //! - [`ids`], [`version_vector`], [`limits`]: sites, their versions, and which of them a replica holds.
 //! - [`merge`], [`change`]: the order of competing writes, and one replicated fact.
+//! - [`clash`]: which of the rows that clash in a UNIQUE index are shown.
 //! - [`collect`]: which tombstones may go.
 //! - [`column`]: types of columns, which merge by rules of their own.
 //! - [`digest`]: a sum of hashes that is equal exactly when two replicas hold the same facts.
@@ -17,6 +18,7 @@
 
 pub mod change;
 pub mod changeset;
+pub mod clash;
 pub mod collect;
 pub mod column;
 pub mod digest;

@@ -2,6 +2,7 @@
 
 use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
+use crate::catalog::Table;
 use crate::options::Options;
 use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
@@ -24,12 +25,16 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             None => options.clone(),
         };
         let info = eligible(&state.db, name, options.policies())?;
+        if options.unique.is_some() {
+            state.db.exec(crate::merge::hidden::TABLE)?;
+        }
         if let Some(table) = known {
             options.store(state.db, table.id)?;
             // A column that came by a plain ALTER may be among those that are declared.
             write_columns(state, &table)?;
             crate::typed::declare(state, table.id, &info, &options.columns)?;
             super::renew_triggers(state, table.id)?;
+            refuse_types(&*state.table(table.id)?, &options)?;
             enlist(state)?;
             return crate::park::retry(state);
         }
@@ -50,12 +55,25 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             table = described()?;
         }
         let table = Rc::new(table);
+        refuse_types(&table, &options)?;
         install_triggers(state, &table)?;
         state.check_schema()?;
         enlist(state)?;
         reconcile::insert_all(state, &table)?;
         crate::park::retry(state)
     })
+}
+
+/// A hidden row is kept as the values of its registers.
+fn refuse_types(table: &Table, options: &Options) -> Result<()> {
+    match table.columns.get(table.registers).filter(|_| options.unique.is_some()) {
+        None => Ok(()),
+        Some(_) => Err(Error::refused(format_args!(
+            "table {:?}: the option \"unique\" is for tables whose columns are all registers, and this one has a column of \
+             another type; keep that in a table of its own",
+            table.name
+        ))),
+    }
 }
 
 fn gone(name: &str) -> Error {
@@ -78,14 +96,14 @@ fn forget_namesakes(state: &State, name: &str) -> Result<()> {
 }
 
 /// Drops what is known of a table; its id is never used again.
-pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
+pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
     state.spill()?;
     let mut store = state.store.borrow_mut();
     if store.refresh()? && store.tail().rows > 0 {
         store.fold()?;
     }
     drop(store);
-    let id = [ValueRef::Integer(i64::from(id))];
+    let id = [ValueRef::Integer(i64::from(table))];
     for sql in [
         "UPDATE main.__crsql_table SET name = '' WHERE id = ?1",
         "DELETE FROM main.__crsql_column WHERE table_id = ?1",
@@ -94,6 +112,7 @@ pub fn forget_clocks(state: &State, id: u32) -> Result<()> {
     ] {
         state.db.prepare(sql)?.execute(&id)?;
     }
+    crate::merge::hidden::forget_all(state, Some(table))?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();

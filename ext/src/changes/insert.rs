@@ -169,6 +169,7 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
     }
     if state.may_have_parked()? {
         park::retry_row(state, &table, pk)?;
+        merge::hidden::resolve(state)?;
     }
     if is_new {
         state.rows_impacted.set(state.rows_impacted.get() + 1);
@@ -429,6 +430,7 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
     let is_simple = table.shape != Shape::Packed
         && table.typed.is_empty()
         && table.info.user_triggers.is_empty()
+        && table.clashes.is_empty()
         && state.tie_break()? == TieBreak::Site
         && !state.may_have_parked()?;
     if !is_simple {
@@ -458,7 +460,7 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
         }
         Outcome::Ignored => Ok(Some(state.db.last_insert_rowid())),
         // Nothing was written; it is told why when the change is looked at from the start.
-        Outcome::Refused(_) | Outcome::Behind => Ok(None),
+        Outcome::Refused(_) | Outcome::Clash(_) | Outcome::Hidden(_) | Outcome::Behind => Ok(None),
     }
 }
 
@@ -523,6 +525,7 @@ pub fn flush(state: &State) -> Result<()> {
         let is_new = merge::hold(state, table, pk, &incoming)?;
         if state.may_have_parked()? {
             park::retry_row(state, table, pk)?;
+            merge::hidden::resolve(state)?;
         }
         is_new
     };

@@ -54,7 +54,7 @@ impl Stream {
         parked.bind_i64(2, i64::try_from(plan.wanted.until).unwrap_or(i64::MAX))?;
         let order = plan.wanted.order;
         let mut stream = Stream {
-            changes: Changes::open(state.db, layer, plan.wanted)?,
+            changes: Changes::open(state.pool.clone(), state.db, layer, plan.wanted)?,
             readers: Vec::new(),
             reader: 0,
             column: None,

@@ -4,6 +4,7 @@
 //! that come first; when there were more, what follows the last of them is the next pass's. A bulk load is one
 //! span, so nearly every read takes one pass.
 
+use crate::pool::Pool;
 use crate::sqlite::{Db, Result};
 use crate::store::{Group, Key, Layer, Run, scan};
 use std::cmp::Ordering;
@@ -231,6 +232,7 @@ pub struct Wanted {
 
 /// The changes in order.
 pub struct Changes {
+    pool: Rc<Pool>,
     db: Db,
     layer: Rc<Layer>,
     wanted: Wanted,
@@ -243,8 +245,9 @@ pub struct Changes {
 
 impl Changes {
     /// Finds the first change.
-    pub fn open(db: Db, layer: Rc<Layer>, wanted: Wanted) -> Result<Changes> {
-        let mut changes = Changes { db, layer, wanted, current: None, heap: BinaryHeap::new(), bound: None };
+    pub fn open(pool: Rc<Pool>, db: Db, layer: Rc<Layer>, wanted: Wanted) -> Result<Changes> {
+        let mut changes =
+            Changes { pool, db, layer, wanted, current: None, heap: BinaryHeap::new(), bound: None };
         changes.pass(None)?;
         Ok(changes)
     }
@@ -310,7 +313,7 @@ impl Changes {
             }
         };
         let since = after.map_or(wanted.since, |after| wanted.since.max(after.db_version.saturating_sub(1)));
-        scan::newer(self.db, &self.layer, since, |table, run| {
+        scan::newer(&self.pool, self.db, &self.layer, since, |table, run| {
             if wanted.table.is_none_or(|only| only == table) {
                 spans(table, run, &wanted, &mut keep);
             }

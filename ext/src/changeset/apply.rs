@@ -98,6 +98,7 @@ pub fn apply(state: &State, bytes: &[u8]) -> Result<Report> {
         claim(state, changeset.claims(), &spoiled)?;
         if state.may_have_parked()? {
             park::retry(state)?;
+            merge::hidden::resolve(state)?;
         }
         Ok(report)
     })?;
@@ -276,6 +277,7 @@ impl<'c> Apply<'c> {
         let translated = translate(header, names, &table, &self.sites);
         let is_plain = !translated.has_unknown
             && !translated.clock.groups.is_empty()
+            && table.clashes.is_empty()
             && translated.steps.iter().all(|step| step.version <= 1);
         if let (Some(first), true, Shape::Integer) = (header.first_key, is_plain, table.shape)
             && rows > 0
@@ -427,6 +429,7 @@ impl<'c> Apply<'c> {
         let is_candidate = self.expects_new
             && table.typed.is_empty()
             && incoming.clock.cl == 1
+            && table.clashes.is_empty()
             && matches!(table.shape, Shape::Rowid(_))
             && self.state.store.borrow().floor() == 0
             && incoming.clock.group_of(ROW).is_none()
@@ -449,8 +452,12 @@ impl<'c> Apply<'c> {
                 self.report.applied += won;
                 self.report.ignored += merge::changes_in(&incoming.clock).saturating_sub(won);
             }
+            Outcome::Hidden(parked) => {
+                self.report.parked += parked;
+                self.report.ignored += merge::changes_in(&incoming.clock).saturating_sub(parked);
+            }
             Outcome::Ignored => self.report.ignored += merge::changes_in(&incoming.clock),
-            Outcome::Refused(reason) => self.park_row(table, incoming, &reason)?,
+            Outcome::Refused(reason) | Outcome::Clash(reason) => self.park_row(table, incoming, &reason)?,
             Outcome::Behind => return Ok(false),
         }
         Ok(true)

@@ -26,7 +26,7 @@ pub struct Translated {
     /// The first row's clock, of known slots only; groups in the order of the header's.
     pub clock: RowClock,
     /// How its groups move.
-    pub steps: SmallVec<[Step; 1]>,
+    pub steps: SmallVec<[Step; 2]>,
     /// What the values of a row are, in order.
     pub targets: Vec<Target>,
     /// Some columns are unknown here.

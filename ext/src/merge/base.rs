@@ -64,7 +64,10 @@ pub fn insert_statement(state: &State, table: &Table, columns: &Columns) -> Resu
         let mut names: Vec<String> = table.key_names.iter().map(|name| Ident(name).to_string()).collect();
         names.extend(columns.iter().filter_map(|id| table.column(id)).map(|c| Ident(&c.name).to_string()));
         let params: Vec<String> = (1..=names.len()).map(|n| format!("?{n}")).collect();
-        format!("INSERT INTO {} ({}) VALUES ({})", table.sql_name(), names.join(", "), params.join(", "))
+        // A conflict clause of the schema must not remove rows that clash.
+        let or_abort = if table.clashes.is_empty() { "" } else { "OR ABORT " };
+        let (name, names, params) = (table.sql_name(), names.join(", "), params.join(", "));
+        format!("INSERT {or_abort}INTO {name} ({names}) VALUES ({params})")
     })
 }
 
@@ -101,7 +104,9 @@ pub fn update(
         let names = columns.iter().filter_map(|id| table.column(id)).enumerate();
         let sets: Vec<String> =
             names.map(|(at, c)| format!("{} = ?{}", Ident(&c.name), params.len() + at + 1)).collect();
-        format!("UPDATE {} SET {} WHERE {}", table.sql_name(), sets.join(", "), table.place_condition())
+        let or_abort = if table.clashes.is_empty() { "" } else { "OR ABORT " };
+        let (name, place) = (table.sql_name(), table.place_condition());
+        format!("UPDATE {or_abort}{name} SET {} WHERE {place}", sets.join(", "))
     })?;
     params.extend_from_slice(values);
     statement.borrow_mut().execute(&params)?;

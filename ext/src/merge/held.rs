@@ -279,7 +279,7 @@ fn hold_quietly(
     let reason = match outcome {
         Outcome::Refused(reason) => reason,
         Outcome::Behind => return Err(behind(table)),
-        done => return Ok(matches!(done, Outcome::Applied(_))),
+        done => return Ok(is_new(&done)),
     };
     let mut row = held.unwrap_or_default();
     row.add(incoming);
@@ -295,11 +295,16 @@ fn hold_quietly(
         match outcome {
             Outcome::Refused(reason) => row.reason = reason,
             Outcome::Behind => return Err(behind(table)),
-            done => return Ok(matches!(done, Outcome::Applied(_))),
+            done => return Ok(is_new(&done)),
         }
     }
     state.held.borrow_mut().0.insert((table.id, pk.to_vec()), row);
     Ok(true)
+}
+
+/// Whether anything is held now that was not.
+fn is_new(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Applied(_) | Outcome::Hidden(_))
 }
 
 #[cold]

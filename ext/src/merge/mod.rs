@@ -2,16 +2,19 @@
 //! first, because only it can be refused, then record the clocks.
 
 mod base;
+mod dominate;
 mod held;
+pub mod hidden;
 mod order;
 mod row;
 mod walk;
 
 pub use base::{RowPlace, find_rowid, insert_statement, insert_with, shown_value, update as update_base};
+pub use dominate::{begin_again, die_again, raise, written_here};
 pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use row::{
-    Author, Incoming, Known, Outcome, begin_again, cell_by_key, changes_in, check_key, clock_by_key,
-    insert_new, merge_along, merge_row, raise, written_here,
+    Author, Incoming, Known, Outcome, cell_by_key, changes_in, check_key, clock_by_key, insert_new,
+    merge_along, merge_row,
 };
 pub use walk::Walk;
 

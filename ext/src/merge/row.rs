@@ -41,6 +41,10 @@ pub enum Outcome {
     Applied(u64),
     /// The base table refuses the row as it would be; nothing was written.
     Refused(String),
+    /// A unique index of a table that lets rows clash refuses it; nothing was written.
+    Clash(String),
+    /// The row is hidden because it clashes with another; so many changes are kept with it.
+    Hidden(u64),
     /// The row could be one whose delete was collected; nothing was written.
     Behind,
 }
@@ -135,14 +139,17 @@ impl Known {
 
 /// What is here of a row.
 #[derive(Default)]
-struct Found {
-    place: RowPlace,
+pub struct Found {
+    /// Where.
+    pub place: RowPlace,
     /// The key is spelled canonically.
     is_spelling: bool,
-    clock: Option<RowClock>,
+    /// Its clock.
+    pub clock: Option<RowClock>,
 }
 
-fn find(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Found> {
+/// Looks for the row with this key.
+pub fn find(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Found> {
     let (place, is_spelling) = locate(state, table, key)?;
     let clock = local_clock(state, table, &place)?;
     Ok(Found { place, is_spelling, clock })
@@ -184,7 +191,7 @@ fn is_spelled_canonically(table: &Table, key: &[ValueRef<'_>]) -> bool {
 }
 
 /// Finds the row by its key, and tells whether the key is spelled canonically.
-fn locate(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<(RowPlace, bool)> {
+pub fn locate(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<(RowPlace, bool)> {
     if table.shape == Shape::Integer {
         return match key {
             [ValueRef::Integer(rowid)] => Ok((RowPlace { pk: Vec::new(), rowid: Some(*rowid) }, true)),
@@ -217,45 +224,6 @@ pub fn check_key(table: &Table, key: &[ValueRef<'_>]) -> Result<()> {
     }
 }
 
-/// A live row that the open transaction wrote, with its clock.
-pub fn written_here(
-    state: &State,
-    table: &Table,
-    key: &[ValueRef<'_>],
-) -> Result<Option<(RowPlace, RowClock)>> {
-    if check_key(table, key).is_err() {
-        return Ok(None);
-    }
-    let (place, _) = locate(state, table, key)?;
-    let Some(clock) = local_clock(state, table, &place)? else { return Ok(None) };
-    let local = state.store.borrow().next_local();
-    let is_ours = clock.groups.iter().any(|g| g.site == local.site && g.version == local.version);
-    Ok(is_ours.then_some((place, clock)))
-}
-
-/// Makes a live row begin a new incarnation with what it holds, as a REPLACE by itself would.
-pub fn begin_again(state: &State, table: &Table, place: &RowPlace) -> Result<()> {
-    // What the base table shows is all that a column with a type holds then.
-    typed::store_new(state, table, place, None)?;
-    let mut ops = state.ops.borrow_mut();
-    let set = ops.intern(&table.all);
-    match place.live_key(table) {
-        Some(Key::Int(rowid)) => ops.push_row(table.id, crate::store::Kind::Insert, rowid, set),
-        Some(Key::Bytes(pk)) => ops.push_keyed(table.id, crate::store::Kind::Insert, 0, set, &pk, true),
-        None => {}
-    }
-    Ok(())
-}
-
-/// Lets the clock of a live row's cell, which is in `group`, reach at least `col_version`.
-pub fn raise(state: &State, table: &Table, place: &RowPlace, group: &Group, slot: u32, col_version: u64) {
-    let Some(key) = place.live_key(table) else { return };
-    let only = Columns::one(slot);
-    let group = Group { columns: only.clone(), rank: only, col_version, ..group.clone() };
-    let run = Run::single(key, RowClock { cl: 1, groups: SmallVec::from_iter([group]) });
-    state.ops.borrow_mut().push_clocks(table.id, crate::store::Kind::Raise, run);
-}
-
 /// The clock of the row with this key.
 pub fn clock_by_key(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<Option<RowClock>> {
     if check_key(table, key).is_err() {
@@ -274,7 +242,7 @@ pub fn cell_by_key(state: &State, table: &Table, key: &[ValueRef<'_>], typed: &T
     Ok(facts.cell(typed, typed.slot, 0).cloned().unwrap_or_default())
 }
 
-fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<RowClock>> {
+pub fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<RowClock>> {
     let local = match &place.live_key(table) {
         Some(key) => clock_of(state, table.id, key)?,
         None => None,
@@ -286,6 +254,15 @@ fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Option<
 }
 
 fn merge_found(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
+    if table.clashes.is_empty() {
+        merge_plainly(state, table, row, found)
+    } else {
+        super::hidden::merge(state, table, row, found)
+    }
+}
+
+/// Merges changes of a row that no other row hides.
+pub fn merge_plainly(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
     let local_cl = found.clock.as_ref().map_or(0, |clock| clock.cl);
     if local_cl == 0 && row.clock.cl <= state.store.borrow().floor() {
         match crate::collect::admit_row(state, &row.clock)? {
@@ -364,7 +341,7 @@ fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &m
     });
     let rowid = match inserted {
         Ok(rowid) => rowid,
-        Err(error) => return refusal(error),
+        Err(error) => return refusal(table, error),
     };
     if let Shape::Rowid(_) = table.shape {
         if let (Some(old), true) = (place.rowid, was_alive)
@@ -394,7 +371,7 @@ pub fn changes_in(clock: &RowClock) -> u64 {
 }
 
 /// The stamp of a death: of the row-existence change, or of whatever even-cl change told of it.
-fn death_of(row: &Incoming<'_>) -> SmallVec<[Group; 1]> {
+fn death_of(row: &Incoming<'_>) -> SmallVec<[Group; 2]> {
     let Some(group) = row.clock.group_of(ROW).or(row.clock.groups.first()) else { return SmallVec::new() };
     let slot = if group.columns.contains(ROW) { ROW } else { group.columns.iter().next().unwrap_or(ROW) };
     let only = Columns::one(ROW);
@@ -432,7 +409,8 @@ fn replace(
     }
 }
 
-fn key_values(
+/// The key as the base row spells it; nothing without a row.
+pub fn key_values(
     state: &State,
     table: &Table,
     place: &RowPlace,
@@ -466,7 +444,7 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
     let Found { place, is_spelling, clock: Some(local) } = found else { return Ok(Outcome::Ignored) };
     let order = Order { state, db: state.db };
     let by_value = state.tie_break()? == TieBreak::Value;
-    let mut winners: SmallVec<[Group; 1]> = SmallVec::new();
+    let mut winners: SmallVec<[Group; 2]> = SmallVec::new();
     let mut columns = Columns::new();
     for group in &row.clock.groups {
         // What comes once more mostly comes as it came before.
@@ -511,7 +489,7 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
             mixed.iter().map(|(_, value)| *value).collect()
         };
         if let Err(error) = base::update(state, table, &columns, place.rowid, row.key, &values) {
-            return refusal(error);
+            return refusal(table, error);
         }
     }
     if local.is_alive() && respelled && table.shape != Shape::Integer {
@@ -519,7 +497,7 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
             base::spell(state, table, place.rowid, row.key, key)
         });
         if let Err(error) = spelled {
-            return refusal(error);
+            return refusal(table, error);
         }
     }
     if let Some(assigned) = &assigned {
@@ -545,7 +523,10 @@ fn is_same_write(ours: &Group, theirs: &Group) -> bool {
         && ours.rank == theirs.rank
 }
 
-fn refusal(error: Error) -> Result<Outcome> {
+fn refusal(table: &Table, error: Error) -> Result<Outcome> {
+    if error.is_unique() && !table.clashes.is_empty() {
+        return Ok(Outcome::Clash(error.to_string()));
+    }
     // STRICT reports a wrong type as a constraint, RAISE(ABORT) as well; a mismatched rowid has its own code.
     if error.is_constraint() || error.primary_code() == 20 {
         Ok(Outcome::Refused(error.to_string()))
@@ -554,7 +535,8 @@ fn refusal(error: Error) -> Result<Outcome> {
     }
 }
 
-fn forget(state: &State, table: &Table, key: &Key) {
+/// Nothing is known under this key any more.
+pub fn forget(state: &State, table: &Table, key: &Key) {
     let mut ops = state.ops.borrow_mut();
     match key {
         Key::Int(rowid) => ops.push_row(table.id, crate::store::Kind::Forget, *rowid, 0),

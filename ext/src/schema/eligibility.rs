@@ -99,6 +99,17 @@ fn check_unique(table: &TableInfo, policies: Policies) -> Result<(), Ineligible>
         if index.expression {
             return Err(Ineligible::UniqueExpression { table: name, index: index_name });
         }
+        if index.partial {
+            return Err(Ineligible::UniquePartial { table: name, index: index_name });
+        }
+        if let Some(term) = index.columns.iter().find(|term| table.columns[term.column].generated) {
+            let column = table.columns[term.column].name.clone();
+            return Err(Ineligible::UniqueGenerated { table: name, index: index_name, column });
+        }
+        if let Some(term) = index.columns.iter().find(|term| Collation::of_name(&term.collation).is_none()) {
+            let column = table.columns[term.column].name.clone();
+            return Err(Ineligible::Collation { table: name, column, collation: term.collation.clone() });
+        }
     }
     Ok(())
 }

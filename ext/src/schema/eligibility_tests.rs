@@ -53,7 +53,8 @@ fn refusals_begin_with_cr_sqlites_words_and_name_the_object_the_reason_and_the_w
             "CREATE TABLE t (a TEXT PRIMARY KEY NOT NULL, b UNIQUE)",
             "Table t has unique indices besidesthe primary key. This is not allowed for CRRs: index \
              \"sqlite_autoindex_t_2\" of \"t\" on (b) can be satisfied on each of two replicas and not on both \
-             together; drop it or make it a plain index",
+             together; drop it, make it a plain index, or say which row keeps the value: crsql_as_crr(table, \
+             '{\"unique\":\"winner\"}')",
         ),
         (
             "CREATE TABLE t (a, b)",

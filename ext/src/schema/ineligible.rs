@@ -65,15 +65,28 @@ pub enum Ineligible {
 
     #[error(
         "Table {table} has unique indices besidesthe primary key. This is not allowed for CRRs: index {index:?} of \
-         {table:?}{on} can be satisfied on each of two replicas and not on both together; drop it or make it a plain index"
+         {table:?}{on} can be satisfied on each of two replicas and not on both together; drop it, make it a plain index, or say which \
+         row keeps the value: crsql_as_crr(table, '{{\"unique\":\"winner\"}}')"
     )]
     UniqueIndex { table: String, index: String, on: String },
 
     #[error(
-        "table {table:?}: unique index {index:?} is over an expression, whose clashes can't be decided alike on every \
-         replica; index a generated column instead"
+        "table {table:?}: unique index {index:?} is over an expression, of which nothing is known for a row that is \
+         hidden; keep the value in a column of its own and index that"
     )]
     UniqueExpression { table: String, index: String },
+
+    #[error(
+        "table {table:?}: unique index {index:?} has a WHERE clause, of which nothing is known for a row that is hidden; \
+         index a column that is NULL where the clause is false"
+    )]
+    UniquePartial { table: String, index: String },
+
+    #[error(
+        "table {table:?}: unique index {index:?} is over the generated column {column:?}, which a row that is hidden does \
+         not have; keep the value in an ordinary column"
+    )]
+    UniqueGenerated { table: String, index: String, column: String },
 
     #[error(
         "{}: {table:?} declares no key, so its rows can't be told apart; declare a PRIMARY KEY",

@@ -104,6 +104,11 @@ impl Error {
         self.primary_code() == ffi::SQLITE_CONSTRAINT
     }
 
+    /// A UNIQUE index other than the key refused the row.
+    pub fn is_unique(&self) -> bool {
+        self.code() == ffi::SQLITE_CONSTRAINT_UNIQUE
+    }
+
     /// `sqlite3_interrupt` stopped the statement.
     pub fn is_interrupt(&self) -> bool {
         self.primary_code() == ffi::SQLITE_INTERRUPT

@@ -65,7 +65,7 @@ pub struct RowClock {
     pub cl: u64,
     /// What was written, in no particular order; no slot twice, but for those of counters, which may be there once for
     /// each site.
-    pub groups: SmallVec<[Group; 1]>,
+    pub groups: SmallVec<[Group; 2]>,
 }
 
 impl RowClock {
@@ -130,7 +130,7 @@ pub struct Run {
     /// The first row's clock.
     pub clock: RowClock,
     /// How each group moves, parallel to `clock.groups`.
-    pub steps: SmallVec<[Step; 1]>,
+    pub steps: SmallVec<[Step; 2]>,
 }
 
 impl Run {
@@ -206,7 +206,7 @@ impl Run {
         {
             return false;
         }
-        let mut steps: SmallVec<[Step; 1]> = SmallVec::new();
+        let mut steps: SmallVec<[Step; 2]> = SmallVec::new();
         for (index, (mine, theirs)) in self.clock.groups.iter().zip(&next.clock.groups).enumerate() {
             if mine.col_version != theirs.col_version
                 || mine.site != theirs.site
@@ -241,7 +241,7 @@ impl Run {
 }
 
 /// The steps a lone row is stored with: its own width, so that a neighbour's `seq` is predicted right.
-pub fn natural_steps(clock: &RowClock) -> SmallVec<[Step; 1]> {
+pub fn natural_steps(clock: &RowClock) -> SmallVec<[Step; 2]> {
     clock.groups.iter().map(natural_step).collect()
 }
 

@@ -28,7 +28,7 @@ pub struct LocalVersion {
 pub struct Draft {
     cl: u64,
     /// Clocks that stay as they are.
-    kept: SmallVec<[(Group, Step); 1]>,
+    kept: SmallVec<[(Group, Step); 2]>,
     /// Slots written by this transaction.
     touched: SmallVec<[Touched; 1]>,
     changed: bool,

@@ -174,7 +174,7 @@ fn decode_op(cursor: &mut Cursor, ops: &mut Ops) -> Result<()> {
     Ok(())
 }
 
-fn decode_clocks(cursor: &mut Cursor) -> Result<(RowClock, SmallVec<[Step; 1]>)> {
+fn decode_clocks(cursor: &mut Cursor) -> Result<(RowClock, SmallVec<[Step; 2]>)> {
     let cl = cursor.number()?;
     let (mut groups, mut steps) = (SmallVec::new(), SmallVec::new());
     for _ in 0..cursor.number()? {

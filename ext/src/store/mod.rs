@@ -14,9 +14,11 @@ mod collected;
 pub mod columns;
 pub mod draft;
 mod edit;
+mod fold;
 pub mod log;
 mod lookup;
 pub mod op;
+mod overlay;
 pub mod replay;
 pub mod scan;
 pub mod segment;
@@ -34,11 +36,7 @@ pub use sites::{LOOSE, MISSING, Sites};
 
 use crate::sqlite::{Db, Error, Result, ValueRef};
 use crsql_core::collect::Collected;
-use crsql_core::ids::SiteId;
-use crsql_core::version_vector::RangeSet;
-use lookup::{Layers, Lookup, Segments};
-use replay::Clocks;
-use std::collections::BTreeMap;
+use lookup::{Lookup, Segments};
 use std::rc::Rc;
 use tables::Statements;
 
@@ -335,88 +333,6 @@ impl Store {
         self.spilled.map_or(0, |spilled| spilled.next_seq)
     }
 
-    /// The log as clocks.
-    pub fn overlay(&mut self) -> Result<Rc<Layer>> {
-        if !self.refresh()? {
-            return Ok(Rc::default());
-        }
-        let tail = self.tail();
-        if self.overlay_at < tail.db_version {
-            self.replay_log()?;
-            self.overlay_at = tail.db_version;
-        }
-        Ok(self.overlay.clone())
-    }
-
-    fn replay_log(&mut self) -> Result<()> {
-        let statements = self.statements.as_mut().expect("refresh prepared them");
-        let mut entries = Vec::new();
-        {
-            let after = [ValueRef::Integer(self.overlay_at as i64)];
-            let mut rows = statements.log_after.query(&after)?;
-            while rows.step()? {
-                entries.push(log::decode(rows.column_i64(0) as u64, rows.column_blob(1))?);
-            }
-        }
-        let mut replay = Replay::default();
-        let mut base =
-            Layers { overlay: &self.overlay, segments: Segments { lookup: &mut self.lookup, statements } };
-        replay.prefetch(entries.iter().map(|entry| &entry.ops), &mut base)?;
-        for entry in &entries {
-            let tail = &entry.tail;
-            // The floor is as it was then: it only moves while the log is empty.
-            let local = LocalVersion {
-                site: self.site,
-                version: tail.version,
-                db_version: tail.db_version,
-                floor: self.collected.floor,
-            };
-            for op in entry.ops.pending() {
-                replay.apply(op, 0, &entry.ops, local, &mut base)?;
-            }
-            replay.seal(local, 0);
-        }
-        let (layer, _) = replay.into_layer(self.next_local(), 0);
-        Rc::make_mut(&mut self.overlay).extend(layer);
-        Ok(())
-    }
-
-    /// The stored clock of a row; what the open transaction buffers is not in it.
-    pub fn clock(&mut self, table: u32, key: &Key) -> Result<Option<RowClock>> {
-        let overlay = self.overlay()?;
-        let Some(statements) = self.statements.as_mut() else { return Ok(None) };
-        Layers { overlay: &overlay, segments: Segments { lookup: &mut self.lookup, statements } }
-            .clock(table, key)
-    }
-
-    /// True when none of the rows `first ..= last` has a stored clock.
-    pub fn is_free(&mut self, table: u32, first: i64, last: i64) -> Result<bool> {
-        let overlay = self.overlay()?;
-        if overlay.range((table, Key::Int(first))..=(table, Key::Int(last))).next().is_some() {
-            return Ok(false);
-        }
-        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
-        self.lookup.is_free(statements, table, first, last)
-    }
-
-    /// True when exactly the clocks of `run`, or of a later incarnation of all its rows, are stored already.
-    pub fn holds(&mut self, table: u32, run: &Run) -> Result<bool> {
-        let (Some(first), Some(last)) = (run.first_int(), run.last_int()) else { return Ok(false) };
-        let overlay = self.overlay()?;
-        if overlay.range((table, Key::Int(first))..=(table, Key::Int(last))).next().is_some() {
-            return Ok(false);
-        }
-        let Some(statements) = self.statements.as_mut() else { return Ok(false) };
-        self.lookup.holds(statements, table, run)
-    }
-
-    /// The overlay and the segments, to replay operations over.
-    pub fn with_layers<T>(&mut self, body: impl FnOnce(&mut Layers) -> Result<T>) -> Result<T> {
-        let overlay = self.overlay()?;
-        let statements = self.statements.as_mut().ok_or_else(bytes::damaged)?;
-        body(&mut Layers { overlay: &overlay, segments: Segments { lookup: &mut self.lookup, statements } })
-    }
-
     /// Stores the pending operations: at commit, or before it when there are too many to keep (`is_last` false).
     ///
     /// The caller clears the buffer. A rollback of any kind must be followed by [`Store::forget`].
@@ -525,95 +441,5 @@ impl Store {
             generation: tail.generation + 1,
             rows: 0,
         })
-    }
-
-    /// Moves the log into the segments.
-    pub fn fold(&mut self) -> Result<()> {
-        let overlay = self.overlay()?;
-        let generation = self.tail().generation;
-        let statements = self.statements.as_mut().expect("refresh prepared them");
-        let completed = self.sites.completed_by_log(statements, generation)?.to_vec();
-        bulk::write_layer(statements, &overlay)?;
-        statements.log_clear.run()?;
-        self.sites.complete(self.db, &completed)?;
-        let tail = self.tail();
-        self.set_state(Tail { generation: tail.generation + 1, rows: 0, ..tail })
-    }
-
-    /// Puts clocks where they belong now, outside of any version. Nothing may be pending.
-    pub fn rewrite(&mut self, layer: &Layer) -> Result<()> {
-        self.refresh()?;
-        if self.tail().rows > 0 {
-            self.fold()?;
-        }
-        bulk::write_layer(self.statements.as_mut().ok_or_else(bytes::damaged)?, layer)?;
-        self.segments_changed()
-    }
-
-    /// Segments were changed outside of a commit: every connection must read them again.
-    pub fn segments_changed(&mut self) -> Result<()> {
-        if !self.refresh()? {
-            return Ok(());
-        }
-        let tail = self.tail();
-        if tail.rows > 0 {
-            return self.fold();
-        }
-        self.set_state(Tail { generation: tail.generation + 1, ..tail })
-    }
-
-    /// Goes on as another site. `vector` is what is held now; the old identity's versions become a range like
-    /// any other site's.
-    pub fn become_site(&mut self, id: &SiteId, vector: &BTreeMap<u32, RangeSet>) -> Result<()> {
-        if self.tail().rows > 0 {
-            self.fold()?;
-        }
-        let old = self.site;
-        let held: Vec<Completed> = vector
-            .get(&old)
-            .map(|own| own.iter().map(|(lo, hi)| (old, lo, hi)).collect())
-            .unwrap_or_default();
-        self.db
-            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(old | sites::MISSING))])?;
-        self.sites.complete(self.db, &held)?;
-        let ordinal = self.sites.ordinal(self.db, id)?;
-        self.db
-            .prepare("UPDATE main.__crsql_state SET site = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(ordinal))])?;
-        let tail = self.tail();
-        self.site = ordinal;
-        self.set_state(Tail { version: 0, generation: tail.generation + 1, ..tail })
-    }
-
-    /// Versions of this site that were held as somebody else's are our own now: all of them up to the last, but for the
-    /// holes between them.
-    pub fn own(&mut self, held: Option<&RangeSet>) -> Result<()> {
-        let Some(last) = held.and_then(RangeSet::max) else { return Ok(()) };
-        let missing = held.map(|held| RangeSet::of(1, last).difference(held)).unwrap_or_default();
-        let missing: Vec<Completed> =
-            missing.iter().map(|(lo, hi)| (self.site | sites::MISSING, lo, hi)).collect();
-        self.db
-            .prepare("DELETE FROM main.__crsql_vector WHERE site = ?1")?
-            .execute(&[ValueRef::Integer(i64::from(self.site))])?;
-        self.sites.complete(self.db, &missing)?;
-        let tail = self.tail();
-        self.set_state(Tail { version: last, ..tail })
-    }
-
-    /// Sets the counters of an empty log.
-    pub fn set_state(&mut self, tail: Tail) -> Result<()> {
-        let statements = self.statements.as_mut().expect("refresh prepared them");
-        statements.state_update.execute(&[
-            ValueRef::Integer(tail.db_version as i64),
-            ValueRef::Integer(tail.version as i64),
-            ValueRef::Integer(tail.generation as i64),
-        ])?;
-        self.tail = Some(tail);
-        self.lookup.clear();
-        self.overlay = Rc::default();
-        self.overlay_at = tail.db_version;
-        self.overlay_generation = tail.generation;
-        Ok(())
     }
 }

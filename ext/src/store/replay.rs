@@ -25,6 +25,8 @@ pub struct Replay {
     rows: BTreeMap<Place, Option<Draft>>,
     /// Rows with local writes that have no version yet, in the order of their first write.
     unsealed: Vec<Place>,
+    /// Some of them were written again since.
+    rewritten: bool,
     /// Counts rows of operations.
     order: u64,
 }
@@ -79,9 +81,7 @@ impl Replay {
                     self.put(op.table, key, draft);
                 }
                 Kind::Update => {
-                    let mut draft = self.take(op.table, key.clone(), base)?;
-                    draft.update(ops.columns_of(op), order);
-                    self.put(op.table, key, draft);
+                    self.change(op.table, key, base, |draft| draft.update(ops.columns_of(op), order))?;
                 }
                 Kind::Delete => {
                     let mut draft = self.take(op.table, key.clone(), base)?;
@@ -96,15 +96,12 @@ impl Replay {
                     self.put(op.table, key, draft);
                 }
                 Kind::Merge | Kind::MergeNew => {
-                    let mut draft = self.take(op.table, key.clone(), base)?;
                     let clocks = ops.run_of(op).slice(u64::from(row), 1);
-                    draft.merge(&clocks, op.kind == Kind::MergeNew, local.db_version);
-                    self.put(op.table, key, draft);
+                    let is_new = op.kind == Kind::MergeNew;
+                    self.change(op.table, key, base, |draft| draft.merge(&clocks, is_new, local.db_version))?;
                 }
                 Kind::Raise => {
-                    let mut draft = self.take(op.table, key.clone(), base)?;
-                    draft.raise(&ops.run_of(op).clock);
-                    self.put(op.table, key, draft);
+                    self.change(op.table, key, base, |draft| draft.raise(&ops.run_of(op).clock))?;
                 }
                 Kind::Forget => {
                     self.rows.insert((op.table, key), None);
@@ -114,9 +111,41 @@ impl Replay {
         Ok(())
     }
 
+    /// Changes a row where it lies.
+    fn change(
+        &mut self,
+        table: u32,
+        key: Key,
+        base: &mut impl Clocks,
+        change: impl FnOnce(&mut Draft),
+    ) -> Result<()> {
+        let place = (table, key);
+        let slot = match self.rows.entry(place.clone()) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(slot) => {
+                let clock = base.clock(slot.key().0, &slot.key().1)?;
+                slot.insert(clock.map(|clock| Draft::from_clock(Some(&clock))))
+            }
+        };
+        let draft = slot.get_or_insert_default();
+        self.rewritten |= draft.is_touched();
+        change(draft);
+        if draft.is_touched() {
+            self.unsealed.push(place);
+        }
+        if draft.cl() == 0 {
+            *slot = None;
+        }
+        Ok(())
+    }
+
     fn take(&mut self, table: u32, key: Key, base: &mut impl Clocks) -> Result<Draft> {
         match self.rows.entry((table, key)) {
-            Entry::Occupied(mut slot) => Ok(slot.get_mut().take().unwrap_or_default()),
+            Entry::Occupied(mut slot) => {
+                let draft = slot.get_mut().take().unwrap_or_default();
+                self.rewritten |= draft.is_touched();
+                Ok(draft)
+            }
             Entry::Vacant(slot) => {
                 let clock = base.clock(slot.key().0, &slot.key().1)?;
                 slot.insert(None);
@@ -134,8 +163,21 @@ impl Replay {
 
     /// Gives the local writes so far their version. `seq` goes on from `next_seq`; returns where it ends.
     pub fn seal(&mut self, local: LocalVersion, mut next_seq: u64) -> u64 {
-        let mut operations: Vec<(u64, usize)> = Vec::new();
         let places = std::mem::take(&mut self.unsealed);
+        if std::mem::take(&mut self.rewritten) {
+            return self.seal_in_order(&places, local, next_seq);
+        }
+        // Each row was written by one operation, so the order of rows is the order of operations.
+        for place in &places {
+            let Some(Some(draft)) = self.rows.get_mut(place) else { continue };
+            let order = draft.unsealed().next();
+            next_seq += order.map_or(0, |order| draft.seal_operation(order, local, next_seq));
+        }
+        next_seq
+    }
+
+    fn seal_in_order(&mut self, places: &[Place], local: LocalVersion, mut next_seq: u64) -> u64 {
+        let mut operations: Vec<(u64, usize)> = Vec::new();
         for (at, place) in places.iter().enumerate() {
             if let Some(Some(draft)) = self.rows.get(place) {
                 operations.extend(draft.unsealed().map(|order| (order, at)));
@@ -162,14 +204,24 @@ impl Replay {
 
     /// A copy of the rows, sealed.
     pub fn sealed_copy(&self, local: LocalVersion, next_seq: u64) -> Layer {
-        let copy = Replay { rows: self.rows.clone(), unsealed: self.unsealed.clone(), order: self.order };
+        let copy = Replay {
+            rows: self.rows.clone(),
+            unsealed: self.unsealed.clone(),
+            rewritten: self.rewritten,
+            order: self.order,
+        };
         copy.into_layer(local, next_seq).0
     }
 
     /// Seals and gives up the rows, and where `seq` ends.
     pub fn into_layer(mut self, local: LocalVersion, next_seq: u64) -> (Layer, u64) {
         let seq = self.seal(local, next_seq);
-        (self.rows.into_iter().map(|(place, draft)| (place, draft.map(Draft::into_clock))).collect(), seq)
+        (self.into_rows().collect(), seq)
+    }
+
+    /// The rows, in order. Everything is sealed already.
+    pub fn into_rows(self) -> impl Iterator<Item = (Place, Option<RowClock>)> {
+        self.rows.into_iter().map(|(place, draft)| (place, draft.map(Draft::into_clock)))
     }
 }
 
@@ -217,6 +269,28 @@ mod tests {
         assert_eq!(layer[&(1, Key::Bytes((*b"k").into()))], None);
         assert_eq!(layer[&(1, Key::Int(2))].as_ref().unwrap().cl, 3);
         assert_eq!(seq, 2, "a row-existence change and one column, dense");
+    }
+
+    #[test]
+    fn a_row_written_again_is_numbered_by_its_last_write() {
+        let mut ops = Ops::default();
+        let one = ops.intern(&Columns::one(1));
+        for key in [1, 2, 1] {
+            ops.push_row(1, Kind::Update, key, one);
+        }
+        struct Alive;
+        impl Clocks for Alive {
+            fn clock(&mut self, _: u32, _: &Key) -> Result<Option<RowClock>> {
+                Ok(Some(RowClock { cl: 1, ..RowClock::default() }))
+            }
+        }
+        let mut replay = Replay::default();
+        for op in ops.pending() {
+            replay.apply(op, 0, &ops, LOCAL, &mut Alive).unwrap();
+        }
+        let (layer, _) = replay.into_layer(LOCAL, 0);
+        let seq = |key| layer[&(1, Key::Int(key))].as_ref().unwrap().groups[0].seq;
+        assert_eq!((seq(2), seq(1)), (0, 1));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use super::clock::{Key, Run};
 use super::replay::Layer;
 use super::segment::decode;
 use super::tables::key_from;
+use crate::pool::Pool;
 use crate::sqlite::{Db, Result, Statement, ValueRef};
 use std::ops::Bound;
+use std::rc::Rc;
 
 /// Calls `each` with the runs of `table` in key order, log and pending rows (`layer`) taking the place of
 /// what the segments hold for them.
@@ -56,8 +58,14 @@ pub fn table(db: Db, layer: &Layer, table: u32, mut each: impl FnMut(Run) -> Res
 
 /// Calls `each` with (table, run) of every segment that has something newer than `since`, in no useful order.
 /// Rows that `layer` knows are left out; the layer's own rows come last.
-pub fn newer(db: Db, layer: &Layer, since: u64, mut each: impl FnMut(u32, Run) -> Result<()>) -> Result<()> {
-    let mut select = select_newer(db)?;
+pub fn newer(
+    pool: &Rc<Pool>,
+    db: Db,
+    layer: &Layer,
+    since: u64,
+    mut each: impl FnMut(u32, Run) -> Result<()>,
+) -> Result<()> {
+    let mut select = pool.prepare(db, SELECT_NEWER)?;
     let args = [ValueRef::Integer(i64::try_from(since).unwrap_or(i64::MAX))];
     let mut rows = select.query(&args)?;
     while rows.step()? {
@@ -78,9 +86,7 @@ pub fn newer(db: Db, layer: &Layer, since: u64, mut each: impl FnMut(u32, Run) -
     Ok(())
 }
 
-fn select_newer(db: Db) -> Result<Statement> {
-    db.prepare("SELECT table_id, start, data FROM main.__crsql_segment WHERE max_db_version > ?1")
-}
+const SELECT_NEWER: &str = "SELECT table_id, start, data FROM main.__crsql_segment WHERE max_db_version > ?1";
 
 fn decode_row(row: &Statement, at: usize) -> Result<Vec<Run>> {
     let start = key_from(row.column_value(at)).ok_or_else(super::bytes::damaged)?;

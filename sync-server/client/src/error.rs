@@ -9,6 +9,9 @@ pub enum Error {
     /// SQLite, or crsql inside it.
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    /// A changeset of this database can't be read.
+    #[error("a changeset of this database: {0}")]
+    Changeset(#[from] crsql_core::changeset::ChangesetError),
     /// crsql could not be added to the connection.
     #[error("cannot add crsql to the connection: {0}")]
     Register(String),

@@ -246,3 +246,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
+    use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
+    let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
+    let (site, table) = (writer.site(SITE), writer.table("todo", 1, &["title"]));
+    let group = GroupHeader { columns: vec![1], col_version: 1, site, version: 7, ..Default::default() };
+    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1) });
+    writer.value(crsql_core::value::ValueRef::Text(b"milk"));
+    writer.end_row();
+    let body = Blob(writer.finish(&VersionVector::default(), false));
+    let whole = Frame { seq_hi: 0, last_seq: 0, body, ..frame() };
+    let bytes = rmp_serde::to_vec(&whole).unwrap();
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let lines: Vec<&str> = DOCUMENT.lines().map(str::trim).collect();
+    assert!(lines.concat().contains(&hex), "docs/protocol.md lacks: {hex}");
+    assert_eq!(crsql_core::msgpack::from_slice::<Frame>(&bytes).unwrap(), whole);
+    // What is bare and can't be dressed is one bad frame.
+    let mut damaged = bytes.clone();
+    let at = bytes.len() - whole.body.0.len() / 3;
+    damaged.truncate(at.max(60));
+    assert!(crsql_core::msgpack::from_slice::<Frame>(&damaged).is_err());
+    let strange = rmp_serde::to_vec(&(SITE, 7, 0, 0, 0, CHAIN, 2, Blob(vec![1, 2]))).unwrap();
+    assert_eq!(crsql_core::msgpack::from_slice::<Frame>(&strange).unwrap().codec, 2);
+}
+
+#[test]
+fn one_row_of_five_columns_takes_hardly_more_than_its_values_and_its_identity() {
+    use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
+    let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
+    let (site, table) = (writer.site(SITE), writer.table("t", 1, &["a", "b", "c", "d", "e"]));
+    let columns = vec![1, 2, 3, 4, 5];
+    let group = GroupHeader { columns, col_version: 1, site, version: 7, ..Default::default() };
+    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1000) });
+    (0..5).for_each(|_| writer.value(crsql_core::value::ValueRef::Text(b"fifteen bytes..")));
+    writer.end_row();
+    let body = Blob(writer.finish(&VersionVector::default(), false));
+    let frames = vec![Frame { seq_hi: 4, last_seq: 4, body, ..frame() }];
+    let (claims, chains) = Default::default();
+    let batch = Batch { after: 100, upto: 101, part: 0, frames, claims, chains, more: false };
+    let bytes = encode(&batch.into()).len();
+    // 75 of them are the values, 32 the site and the chain.
+    assert!(bytes <= 172, "{bytes} bytes");
+    println!("{bytes} bytes");
+}

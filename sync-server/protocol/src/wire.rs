@@ -67,6 +67,15 @@ impl Serialize for Blob {
     }
 }
 
+/// The same, borrowed.
+pub(crate) struct BlobRef<'a>(pub &'a [u8]);
+
+impl Serialize for BlobRef<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(self.0)
+    }
+}
+
 impl Read for Blob {
     fn read(input: &mut Reader<'_, '_>) -> Result<Blob, Malformed> {
         Ok(Blob(input.bytes()?.to_vec()))

@@ -153,6 +153,9 @@ impl Connection {
         let (room, checker) = (member.room.clone(), self.context.checker);
         let tx_bytes = self.context.settings.staged_bytes_per_site.0;
         let size: usize = push.frames.iter().map(|frame| frame.wire_bytes()).sum();
+        // With the last push of a cut all of it is in memory, until it is durable.
+        let whole = if push.more { 0 } else { member.cuts.bytes() };
+        let size = size.saturating_add(usize::try_from(whole).unwrap_or(usize::MAX));
         let waits = u32::try_from(size.min(self.context.settings.journal_queue.bytes())).unwrap_or(u32::MAX);
         // When the journal does not keep up, sockets are read more slowly.
         let permit = self.context.queue.clone().acquire_many_owned(waits).await;

@@ -1,6 +1,8 @@
 //! Puts together the pushes of one cut: deltas and claims count only once the last of them is here.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
@@ -10,10 +12,16 @@ use crsql_protocol::message::{Frame, Push};
 use super::check::{Checker, Contents};
 use super::state::Checked;
 
-/// The open cut of one connection. Kept in memory: nothing of it is acknowledged as held before it is whole.
+/// Beyond so many bytes the deltas of an open cut wait in a file.
+const MEMORY_BYTES: u64 = 1 << 20;
+
+/// The open cut of one connection. Nothing of it is acknowledged as held before it is whole, so nothing of it has to
+/// survive.
 #[derive(Debug, Default)]
 pub struct Cuts {
     deltas: Vec<Frame>,
+    /// The deltas before those, with their lengths.
+    file: Option<File>,
     sites: BTreeMap<SiteId, u64>,
     claimed: VersionVector,
     claims: VersionVector,
@@ -23,6 +31,11 @@ pub struct Cuts {
 }
 
 impl Cuts {
+    /// Bytes of deltas that wait for the end of the cut.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Looks through a push. `bytes_max` bounds what a cut may hold.
     pub fn check(&mut self, push: Push, checker: &Checker, tie_break: u8, bytes_max: u64) -> Checked {
         let (mut frames, mut large_cells) = (Vec::new(), 0);
@@ -54,7 +67,10 @@ impl Cuts {
             }
             return checked;
         }
-        let cut = std::mem::take(self);
+        let mut cut = std::mem::take(self);
+        if cut.read_back().is_err() {
+            cut.refuse(Code::UNAVAILABLE);
+        }
         checked.refused = cut.refused;
         if !cut.claims.is_superset(&cut.claimed) {
             checked.refused.get_or_insert(Code::BODY);
@@ -78,10 +94,42 @@ impl Cuts {
         }
         self.claimed.union_with(&contents.claims);
         self.deltas.push(frame);
+        if self.bytes > MEMORY_BYTES && self.put_aside().is_err() {
+            self.refuse(Code::UNAVAILABLE);
+        }
+    }
+
+    fn put_aside(&mut self) -> std::io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(tempfile::tempfile()?),
+        };
+        for frame in self.deltas.drain(..) {
+            let bytes = rmp_serde::to_vec(&frame).map_err(std::io::Error::other)?;
+            file.write_all(&[&(bytes.len() as u32).to_le_bytes(), &bytes[..]].concat())?;
+        }
+        Ok(())
+    }
+
+    /// All deltas in memory, in their order.
+    fn read_back(&mut self) -> std::io::Result<()> {
+        let Some(mut file) = self.file.take() else { return Ok(()) };
+        file.rewind()?;
+        let mut file = BufReader::new(file);
+        let (mut frames, mut len) = (Vec::new(), [0; 4]);
+        while !file.fill_buf()?.is_empty() {
+            file.read_exact(&mut len)?;
+            let mut bytes = vec![0; u32::from_le_bytes(len) as usize];
+            file.read_exact(&mut bytes)?;
+            frames.push(crsql_core::msgpack::from_slice(&bytes).map_err(std::io::Error::other)?);
+        }
+        frames.append(&mut self.deltas);
+        self.deltas = frames;
+        Ok(())
     }
 
     fn refuse(&mut self, code: Code) {
         self.refused.get_or_insert(code);
-        self.deltas = Vec::new();
+        (self.deltas, self.file) = (Vec::new(), None);
     }
 }

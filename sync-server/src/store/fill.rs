@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
-use crsql_core::changeset::{Order, split};
+use crsql_core::changeset::{Order, split_each};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::holdings::Needs;
@@ -51,19 +51,16 @@ impl Store {
                 .query_row(args, |row| row.get(0))?;
             Ok((held.difference(&lacking), bytes))
         })?;
-        let damaged = |error: &dyn std::fmt::Display| StoreError::Refused(format!("a changeset: {error}"));
-        let pieces = split(&changeset, PIECE_BYTES, Order::AsGiven, &VersionVector::default())
-            .map_err(|error| damaged(&error))?;
-        drop(changeset);
         let mut frames = 0;
         let mut out = BufWriter::new(tempfile::tempfile()?);
-        for piece in pieces {
+        split_each(&changeset, PIECE_BYTES, Order::AsGiven, &VersionVector::default(), |piece| {
             let frame = compressed(Frame::delta(SiteId::default(), piece.bytes), zstd);
-            let bytes = rmp_serde::to_vec(&frame).map_err(|error| damaged(&error))?;
+            let bytes = rmp_serde::to_vec(&frame).map_err(std::io::Error::other)?;
             out.write_all(&(bytes.len() as u32).to_le_bytes())?;
-            out.write_all(&bytes)?;
             frames += 1;
-        }
+            Ok::<_, StoreError>(out.write_all(&bytes)?)
+        })?;
+        drop(changeset);
         let mut file = out.into_inner().map_err(|error| error.into_error())?;
         file.rewind()?;
         let mut chains = Vec::new();

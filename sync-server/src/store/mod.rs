@@ -62,6 +62,9 @@ pub enum StoreError {
     /// A file can't be read or written.
     #[error("the room's files: {0}")]
     File(#[from] std::io::Error),
+    /// A changeset of the database can't be read.
+    #[error("a changeset of the room's database: {0}")]
+    Changeset(#[from] crsql_core::changeset::ChangesetError),
     /// What is asked for makes no sense.
     #[error("{0}")]
     Refused(String),

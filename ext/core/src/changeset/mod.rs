@@ -41,6 +41,7 @@
 //! # Ok::<(), crsql_core::changeset::ChangesetError>(())
 //! ```
 
+mod bare;
 mod changes;
 mod cursor;
 mod envelope;
@@ -55,13 +56,14 @@ mod value;
 mod varint;
 mod writer;
 
+pub use bare::{bare, dressed};
 pub use changes::write_changes;
 pub use envelope::Compress;
 pub use error::ChangesetError;
 pub use header::{Table, Told};
 pub use reader::{Changeset, Reader, RowKey};
 pub use run::{GroupHeader, RunHeader};
-pub use split::{Order, Piece, split};
+pub use split::{Order, Piece, split, split_each};
 pub use writer::Writer;
 
 /// The first bytes of every changeset.

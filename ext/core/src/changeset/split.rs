@@ -1,6 +1,6 @@
 //! Cuts a changeset into smaller ones that together say the same: the chunks of a large transaction.
 
-use super::error::Result;
+use super::error::{ChangesetError, Result};
 use super::{Changeset, Compress, Limits, RowKey, RunHeader, Told, Writer, write_changes};
 use crate::version_vector::VersionVector;
 
@@ -33,15 +33,34 @@ pub enum Order {
 /// # Errors
 /// `bytes` are no changeset.
 pub fn split(bytes: &[u8], piece_bytes: usize, order: Order, claims: &VersionVector) -> Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    split_each(bytes, piece_bytes, order, claims, |piece| {
+        pieces.push(piece);
+        Ok::<_, ChangesetError>(())
+    })?;
+    Ok(pieces)
+}
+
+/// As [`split`], one piece at a time, so that nobody has to hold all of them.
+///
+/// # Errors
+/// `bytes` are no changeset; and those of `each`, after which no more pieces come.
+pub fn split_each<E: From<ChangesetError>>(
+    bytes: &[u8],
+    piece_bytes: usize,
+    order: Order,
+    claims: &VersionVector,
+    each: impl FnMut(Piece) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     let changeset = Changeset::open(bytes, &Limits::default())?;
     if order == Order::AsGiven || is_ascending(&changeset)? {
-        return cut(&changeset, changeset.told(), piece_bytes, order, claims);
+        return cut(&changeset, changeset.told(), piece_bytes, order, claims, each);
     }
     let mut changes = Changeset::changes(bytes)?;
     changes.sort_by_key(|change| change.stamp.seq);
     let sorted = write_changes(changeset.tie_break(), &changes, &VersionVector::default());
     drop(changes);
-    cut(&Changeset::open(&sorted, &Limits::default())?, changeset.told(), piece_bytes, order, claims)
+    cut(&Changeset::open(&sorted, &Limits::default())?, changeset.told(), piece_bytes, order, claims, each)
 }
 
 /// Whether each row's seqs come after those of all rows before it.
@@ -62,14 +81,15 @@ fn is_ascending(changeset: &Changeset<'_>) -> Result<bool> {
     Ok(true)
 }
 
-fn cut(
+fn cut<E: From<ChangesetError>>(
     changeset: &Changeset<'_>,
     told: Option<&Told>,
     piece_bytes: usize,
     order: Order,
     claims: &VersionVector,
-) -> Result<Vec<Piece>> {
-    let (mut pieces, mut reader, mut values) = (Vec::new(), changeset.reader(), Vec::new());
+    mut each: impl FnMut(Piece) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
+    let (mut reader, mut values) = (changeset.reader(), Vec::new());
     let mut draft = Draft::new(changeset, told);
     while let Some(run) = reader.next_run()? {
         let mut row = 0;
@@ -79,10 +99,8 @@ fn cut(
             // With overlapping seqs a border here would fall into another row.
             let is_border = order == Order::AsGiven || min > draft.seqs.1;
             if draft.has_rows && is_border && draft.writer.bytes_so_far() >= piece_bytes {
-                pieces.push(
-                    std::mem::replace(&mut draft, Draft::new(changeset, told))
-                        .finish(&VersionVector::default()),
-                );
+                let full = std::mem::replace(&mut draft, Draft::new(changeset, told));
+                each(full.finish(&VersionVector::default()))?;
                 draft.begin(&run, row);
             }
             draft.seqs = (draft.seqs.0.min(min), draft.seqs.1.max(max));
@@ -95,8 +113,7 @@ fn cut(
             row += 1;
         }
     }
-    pieces.push(draft.finish(claims));
-    Ok(pieces)
+    each(draft.finish(claims))
 }
 
 struct Draft<'a> {

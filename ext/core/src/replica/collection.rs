@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::read::{Delta, changes_of, values_of};
-use super::transaction::Transaction;
 use super::{Applied, Replica};
-use crate::change::{Change, Fact};
+use crate::change::Change;
 use crate::collect::{Admission, Collected, admit, deletes_within, is_collectable, stable_cut};
 use crate::ids::SiteId;
 use crate::merge::Stamp;
@@ -18,6 +17,8 @@ struct Unsent {
     key: Vec<u8>,
     spelling: Vec<Value>,
     changes: Vec<Change>,
+    /// What the row's columns showed.
+    shown: Vec<(String, Value)>,
     /// It had nothing of the row.
     is_whole: bool,
 }
@@ -117,8 +118,8 @@ impl Replica {
             let done = if is_known || row.is_delete() {
                 row.changes.iter().try_for_each(|change| tx.merge_from(change, true).map(drop)).is_ok()
             } else if row.is_whole {
-                let sets: Vec<_> = row.changes.iter().filter_map(|change| set_of(&tx, change)).collect();
-                let sets: Vec<_> = sets.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+                let sets: Vec<_> =
+                    row.shown.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
                 tx.insert(&row.table, &row.spelling, &sets).is_ok()
             } else {
                 true
@@ -135,7 +136,8 @@ impl Replica {
     /// The rows with changes that are not in `sent`. Of a change without identity nobody can tell.
     fn unsent(&self, sent: &VersionVector) -> Vec<Unsent> {
         let mut rows = Vec::new();
-        for (name, table) in self.tables.iter().filter(|(_, table)| table.schema.is_some()) {
+        for (name, table) in &self.tables {
+            let Some(schema) = &table.schema else { continue };
             for (key, row) in &table.rows {
                 let spelling = table.spelling(key, row);
                 let mut changes: Vec<_> =
@@ -147,20 +149,18 @@ impl Replica {
                 if !changes.is_empty() {
                     let is_whole = changes.len() == all;
                     let spelling = values_of(&spelling);
-                    rows.push(Unsent { table: name.clone(), key: key.clone(), spelling, changes, is_whole });
+                    let shown = schema.columns.iter().map(|column| (column.name.clone(), row.shown(column)));
+                    rows.push(Unsent {
+                        table: name.clone(),
+                        key: key.clone(),
+                        spelling,
+                        changes,
+                        shown: shown.collect(),
+                        is_whole,
+                    });
                 }
             }
         }
         rows
-    }
-}
-
-/// What a local insert sets to say what a change says.
-fn set_of(tx: &Transaction<'_>, change: &Change) -> Option<(String, Value)> {
-    match &change.fact {
-        Fact::Cell { column, value, .. } if !tx.replica().is_parked(change) => {
-            Some((column.clone(), value.clone()))
-        }
-        _ => None,
     }
 }

@@ -5,6 +5,7 @@
 //! seed and the run that repeats it alone (`CRSQL_LAW_FIRST`).
 
 mod arbitrary;
+mod clashes;
 mod clock_bounds;
 mod collection;
 mod formats;

@@ -408,6 +408,9 @@ impl Node {
     fn remove(&mut self, link: LinkId) {
         if let Some(removed) = self.links.remove(&link) {
             self.replica.forget_cut(link, &removed.cut);
+            if let Some(fill) = &removed.fill {
+                self.replica.forget_fill(fill);
+            }
         }
         self.promises.retain(|(of, _)| *of != link);
         self.work.retain(|(of, ..)| *of != link);

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Tables of the extension that say how this database is set up, not what it holds.
-const OURS: [&str; 2] = ["crsql_tracked_peers", "__crsql_config"];
+const OURS: [&str; 3] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member"];
 
 /// What a snapshot brings besides the database itself: the chains of its histories.
 const CHAINS: &str = "__crsql_snapshot_chain";
@@ -59,6 +59,8 @@ impl Replica {
         if !copy.table_exists(Some("main"), CHAINS)? || !copy.table_exists(Some("main"), "__crsql_table")? {
             return declined("the snapshot is not one of a relay");
         }
+        let theirs = replicated(&copy)?;
+        disarm(&copy, &theirs)?;
         // Without the extension: the triggers that it copies must not run, and its own writes are no transactions.
         let plain = Connection::open(&path)?;
         plain.busy_timeout(PATIENCE)?;
@@ -68,7 +70,6 @@ impl Replica {
         plain.execute_batch("BEGIN")?;
         // From here on nobody else writes, so what is read below is all there is.
         plain.execute("UPDATE main.__crsql_sync_state SET seen = seen", [])?;
-        let theirs = replicated(&copy)?;
         let mine = replicated(&plain)?;
         if let Some(table) = mine.iter().find(|table| !theirs.contains(*table)) {
             return declined(&format!("table {:?} is not the same in the snapshot", table.name));
@@ -113,6 +114,31 @@ impl Replica {
         plain.execute("UPDATE main.__crsql_sync_state SET seen = ?1", [seen as i64])?;
         Ok(())
     }
+}
+
+/// Leaves no trigger in the copy but those that our own extension makes: a relay can choose what it tells us, but it
+/// does not get to run anything here.
+fn disarm(copy: &Connection, tables: &BTreeSet<Table>) -> Result<()> {
+    // Whatever is made from now on comes after this one.
+    copy.execute_batch("CREATE TABLE main.__crsql_snapshot_mark (id)")?;
+    let mark: i64 = copy.query_row(
+        "SELECT rowid FROM main.sqlite_schema WHERE name = '__crsql_snapshot_mark'",
+        [],
+        |row| row.get(0),
+    )?;
+    for table in tables {
+        copy.query_row("SELECT crsql_commit_alter(?1)", [&table.name], |_| Ok(()))?;
+    }
+    let mut select =
+        copy.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND rowid < ?1")?;
+    let old =
+        select.query_map([mark], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    drop(select);
+    for name in old {
+        copy.execute(&format!("DROP TRIGGER main.{}", quoted(&name)), [])?;
+    }
+    copy.execute_batch("DROP TABLE main.__crsql_snapshot_mark")?;
+    Ok(())
 }
 
 /// The replicated tables of a database.
@@ -173,7 +199,8 @@ fn exchange(conn: &Connection, theirs: &BTreeSet<Table>) -> Result<()> {
     }
     for kind in ["table", "index"] {
         for [_, _, _, sql] in copied.iter().filter(|[of, ..]| of == kind) {
-            conn.execute_batch(sql)?;
+            // One statement: the text is the relay's.
+            conn.execute(sql, [])?;
         }
     }
     for [_, name, ..] in copied.iter().filter(|[kind, ..]| kind == "table") {
@@ -183,7 +210,7 @@ fn exchange(conn: &Connection, theirs: &BTreeSet<Table>) -> Result<()> {
     let theirs: BTreeSet<&str> = copied.iter().map(|[_, name, ..]| name.as_str()).collect();
     let rest = mine.iter().filter(|[kind, name, ..]| kind != "table" && !theirs.contains(name.as_str()));
     for [_, _, _, sql] in copied.iter().filter(|[kind, ..]| kind == "trigger").chain(rest) {
-        conn.execute_batch(sql)?;
+        conn.execute(sql, [])?;
     }
     let version: i64 = conn.query_row("PRAGMA main.user_version", [], |row| row.get(0))?;
     if version == 0 {

@@ -4,9 +4,9 @@
 //! everything that the other lacks goes as one delta: whatever replaced a part of something is in it as well, and
 //! nobody sees half of a transaction.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use crsql_core::changeset::{Order, split};
+use crsql_core::changeset::{Order, split_each};
 use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::holdings::Needs;
 use crsql_protocol::message::{ChainAt, Frame};
@@ -14,14 +14,16 @@ use crsql_protocol::session::Parcel;
 use rusqlite::params;
 
 use super::journal::read;
-use super::publish::{CHUNK_BYTES, damaged, deltas};
+use super::publish::CHUNK_BYTES;
 use super::{Replica, tables};
-use crate::Result;
+use crate::{Error, Result};
 
-/// A delta on its way to one connection, over several answers.
+/// A delta on its way to one connection, over several answers. Its frames lie in a temporary table, since it can be as
+/// large as the database; forget it with the connection.
 #[derive(Debug, Default)]
 pub struct Fill {
-    frames: VecDeque<Frame>,
+    /// Which rows of the table: after the first number, up to the second.
+    rows: (i64, i64),
     claims: VersionVector,
     chains: Vec<ChainAt>,
 }
@@ -33,7 +35,7 @@ impl Replica {
     /// SQLite's; a database whose clocks are damaged.
     pub fn answer(&self, needs: &Needs, bytes: u64, fill: &mut Option<Fill>) -> Result<Parcel> {
         if let Some(rest) = fill {
-            let parcel = rest.next(bytes);
+            let parcel = self.go_on(rest, bytes)?;
             if !parcel.more {
                 *fill = None;
             }
@@ -46,7 +48,7 @@ impl Replica {
         let wanted = held_of(&wanted, self.ledger.whole());
         let Some(positions) = self.entries_for(&wanted)? else {
             let mut rest = self.fill(wanted)?;
-            let parcel = rest.next(bytes);
+            let parcel = self.go_on(&mut rest, bytes)?;
             *fill = parcel.more.then_some(rest);
             return Ok(self.and_more(parcel, needs));
         };
@@ -148,34 +150,60 @@ impl Replica {
             .conn
             .prepare_cached("SELECT crsql_changeset(?1, 0)")?
             .query_row([lacking.encode()], |row| row.get(0))?;
-        let pieces =
-            split(&bytes, CHUNK_BYTES, Order::AsGiven, &VersionVector::default()).map_err(damaged)?;
+        self.conn.execute_batch(
+            "CREATE TEMP TABLE IF NOT EXISTS __crsql_sync_fill (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL)",
+        )?;
+        let mut insert = self.conn.prepare_cached("INSERT INTO temp.__crsql_sync_fill (body) VALUES (?1)")?;
+        let (mut first, mut last) = (None, 0);
+        split_each(&bytes, CHUNK_BYTES, Order::AsGiven, &VersionVector::default(), |piece| {
+            last = insert.insert([piece.bytes])?;
+            first.get_or_insert(last);
+            Ok::<_, Error>(())
+        })?;
+        drop(bytes);
         let mut chains = Vec::new();
         for (site, version) in claims.heads() {
             let chain = tables::chain(&self.conn, site, version)?;
             chains.extend(chain.map(|chain| ChainAt { site, version, chain }));
         }
-        Ok(Fill { frames: deltas(self.site, pieces).into(), claims, chains })
+        Ok(Fill { rows: (first.unwrap_or(1) - 1, last), claims, chains })
     }
-}
 
-impl Fill {
-    fn next(&mut self, bytes: u64) -> Parcel {
+    /// About `bytes` more of a delta; the claims come with the last.
+    fn go_on(&self, fill: &mut Fill, bytes: u64) -> Result<Parcel> {
         let mut parcel = Parcel::default();
         let mut size = 0;
-        while let Some(frame) = self.frames.pop_front() {
+        let (after, last) = fill.rows;
+        let mut select = self.conn.prepare_cached(
+            "SELECT id, body FROM temp.__crsql_sync_fill WHERE id > ?1 AND id <= ?2 ORDER BY id",
+        )?;
+        let mut rows = select.query([after, last])?;
+        while let Some(row) = rows.next()? {
+            fill.rows.0 = row.get(0)?;
+            let frame = Frame::delta(self.site, row.get(1)?);
             size += frame.wire_bytes() as u64;
             parcel.frames.push(frame);
             if size >= bytes {
                 break;
             }
         }
-        parcel.more = !self.frames.is_empty();
+        drop(rows);
+        self.conn
+            .prepare_cached("DELETE FROM temp.__crsql_sync_fill WHERE id > ?1 AND id <= ?2")?
+            .execute([after, fill.rows.0])?;
+        parcel.more = fill.rows.0 < last;
         if !parcel.more {
-            (parcel.claims, parcel.chains) =
-                (std::mem::take(&mut self.claims), std::mem::take(&mut self.chains));
+            parcel.claims = std::mem::take(&mut fill.claims);
+            parcel.chains = std::mem::take(&mut fill.chains);
         }
-        parcel
+        Ok(parcel)
+    }
+
+    /// Drops what is left of a delta whose connection ended.
+    pub fn forget_fill(&self, fill: &Fill) {
+        // If it fails, a table that lives as long as this connection is a little longer.
+        let sql = "DELETE FROM temp.__crsql_sync_fill WHERE id > ?1 AND id <= ?2";
+        self.conn.execute(sql, [fill.rows.0, fill.rows.1]).ok();
     }
 }
 

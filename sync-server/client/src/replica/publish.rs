@@ -23,6 +23,9 @@ use crate::{Error, Result};
 /// Larger transactions are cut into chunks of about this size, in bytes before compression.
 pub const CHUNK_BYTES: usize = 128 << 10;
 
+/// Up to this many bytes a changeset is worth being looked at for what could be left out.
+const SMALL_BYTES: usize = 8 << 10;
+
 /// Larger publications are not copied into the journal but read from the tables when they are wanted, in bytes.
 const PUBLISH_BYTES_MAX: usize = 64 << 20;
 
@@ -82,7 +85,7 @@ impl Replica {
             .conn
             .prepare_cached("SELECT crsql_changeset(?1, 0, ?2)")?
             .query_row(params![before.encode(), self.seen as i64], |row| row.get(0))?;
-        let bytes = only_of(bytes, self.site)?;
+        let bytes = shortened(only_of(bytes, self.site)?)?;
         let mut claims = VersionVector::default();
         for (lo, hi) in versions.iter() {
             claims.insert_range(self.site, lo, hi);
@@ -151,6 +154,20 @@ fn is_empty(pieces: &[Piece]) -> Result<bool> {
     let [piece] = pieces else { return Ok(false) };
     let changeset = Changeset::open(&piece.bytes, &Default::default()).map_err(damaged)?;
     Ok(changeset.reader().next_run().map_err(damaged)?.is_none())
+}
+
+/// A small changeset without the names of the columns that it says nothing about: of a wide table they would be most
+/// of it.
+fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
+    if bytes.len() > SMALL_BYTES {
+        return Ok(bytes);
+    }
+    let changeset = Changeset::open(&bytes, &Default::default()).map_err(damaged)?;
+    let changes = Changeset::changes(&bytes).map_err(damaged)?;
+    let short = write_changes(changeset.tie_break(), &changes, changeset.claims());
+    // What the header tells besides has no place in a list of changes.
+    let is_all = changeset.told().is_none() && short.len() < bytes.len();
+    Ok(if is_all { short } else { bytes })
 }
 
 /// The changeset without what others wrote or what has no identity, such as rows inserted into `crsql_changes`

@@ -1,40 +1,98 @@
 //! Frames and what moves them: pushes up, batches down, and the bookkeeping of both.
 
+use crsql_core::changeset;
 use crsql_core::ids::SiteId;
+use crsql_core::msgpack::{Malformed, Read, Reader};
 use crsql_core::version_vector::VersionVector;
 
 use crate::code::Code;
-use crate::wire::{Blob, Chain, record};
+use crate::wire::{Blob, BlobRef, Chain, record};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 /// The body is the changeset itself.
 pub const CODEC_PLAIN: u8 = 0;
 /// The body is a zstd frame around the changeset; only where both have the feature.
 pub const CODEC_ZSTD: u8 = 1;
+/// On the wire alone: the body is the bare form of the changeset, which has nothing that the frame says.
+const CODEC_BARE: u8 = 2;
+
+/// Longer bodies travel as they are: what their envelope takes is nothing beside the rest.
+const BARE_BYTES_MAX: usize = 4096;
 
 record! {
-    /// A transaction of one site, or a chunk of one.
-    ///
-    /// `body` is a `crsql_core::changeset` with the changes `seq_lo..=seq_hi` of this version, or with those that
-    /// are left of them. A frame with `site_version` 0 is a *delta*: its changeset has changes of many versions,
-    /// and the `claims` of its message say which versions the receiver then holds.
-    pub struct Frame {
-        /// Who wrote it.
+    /// A frame as it travels.
+    pub struct FrameRecord {
         pub site: SiteId,
-        /// Which of its transactions; 0 for a delta.
         pub site_version: u64,
-        /// The first seq that this frame answers for.
         pub seq_lo: u64,
-        /// The last seq that this frame answers for.
         pub seq_hi: u64,
-        /// The last seq of the whole version, the same in all of its chunks.
         pub last_seq: u64,
-        /// The site's chain at this version, the same in all of its chunks.
         pub chain: Chain,
-        /// How the body is compressed: [`CODEC_PLAIN`] or [`CODEC_ZSTD`].
         pub codec: u8,
-        /// The changes.
         pub body: Blob,
     }
+}
+
+impl Serialize for Frame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_small = self.codec == CODEC_PLAIN && self.body.0.len() <= BARE_BYTES_MAX;
+        let bare = is_small.then(|| changeset::bare(&self.body.0, self.site)).flatten();
+        let (codec, body) = match &bare {
+            Some(bare) => (CODEC_BARE, &bare[..]),
+            None => (self.codec, &self.body.0[..]),
+        };
+        let mut record = serializer.serialize_struct("Frame", 8)?;
+        record.serialize_field("site", &self.site)?;
+        record.serialize_field("site_version", &self.site_version)?;
+        record.serialize_field("seq_lo", &self.seq_lo)?;
+        record.serialize_field("seq_hi", &self.seq_hi)?;
+        record.serialize_field("last_seq", &self.last_seq)?;
+        record.serialize_field("chain", &self.chain)?;
+        record.serialize_field("codec", &codec)?;
+        record.serialize_field("body", &BlobRef(body))?;
+        record.end()
+    }
+}
+
+impl Read for Frame {
+    fn read(input: &mut Reader<'_, '_>) -> Result<Frame, Malformed> {
+        let record = FrameRecord::read(input)?;
+        let FrameRecord { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body } = record;
+        // What can't be dressed keeps its codec, and is set aside for it: one bad frame, not one bad message.
+        let (codec, body) = match codec {
+            CODEC_BARE => match changeset::dressed(&body.0, site) {
+                Ok(body) => (CODEC_PLAIN, Blob(body)),
+                Err(_) => (codec, body),
+            },
+            _ => (codec, body),
+        };
+        Ok(Frame { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body })
+    }
+}
+
+/// A transaction of one site, or a chunk of one.
+///
+/// `body` is a `crsql_core::changeset` with the changes `seq_lo..=seq_hi` of this version, or with those that
+/// are left of them. A frame with `site_version` 0 is a *delta*: its changeset has changes of many versions,
+/// and the `claims` of its message say which versions the receiver then holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Who wrote it.
+    pub site: SiteId,
+    /// Which of its transactions; 0 for a delta.
+    pub site_version: u64,
+    /// The first seq that this frame answers for.
+    pub seq_lo: u64,
+    /// The last seq that this frame answers for.
+    pub seq_hi: u64,
+    /// The last seq of the whole version, the same in all of its chunks.
+    pub last_seq: u64,
+    /// The site's chain at this version, the same in all of its chunks.
+    pub chain: Chain,
+    /// How the body is compressed: [`CODEC_PLAIN`] or [`CODEC_ZSTD`].
+    pub codec: u8,
+    /// The changes.
+    pub body: Blob,
 }
 
 impl Frame {

@@ -254,3 +254,34 @@ fn a_seq_counts_the_columns_of_the_rank() {
     assert_eq!(seqs, [16, 18]);
     assert_eq!(group.version_of_row(1), 5);
 }
+
+/// A run of one row in which the column with this name is in a group of each of these sites.
+fn shared(column: &str, sites: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(TieBreak::Site);
+    let table = writer.table("t", 1, &["other", column]);
+    let groups: Vec<GroupHeader> = sites
+        .iter()
+        .map(|n| {
+            let site = writer.site(SiteId([*n; 16]));
+            GroupHeader { columns: vec![2], col_version: 1, site, version: 1, ..GroupHeader::default() }
+        })
+        .collect();
+    writer.begin_run(&RunHeader { table, cl: 1, groups, first_key: Some(1) });
+    sites.iter().for_each(|n| writer.value(ValueRef::Integer(i64::from(*n))));
+    writer.end_row();
+    writer.end_run();
+    writer.finish(&VersionVector::default(), false)
+}
+
+#[test]
+fn a_counter_has_a_part_of_each_site_and_a_register_one_cell() {
+    let parts = read(&shared("counter(n)", &[1, 2, 3, 4, 5])).unwrap();
+    assert_eq!(parts[0].header.groups.len(), 5, "more groups than columns");
+    assert_eq!(parts[0].rows[0].1, [1, 2, 3, 4, 5].map(Value::Integer));
+    for (column, sites) in [("counter(n)", &[1, 2, 1][..]), ("n", &[1, 2]), ("max(n)", &[1, 2])] {
+        assert!(read(&shared(column, sites)).is_err(), "{column} {sites:?}");
+    }
+    let changes = Changeset::changes(&shared("counter(n)", &[1, 2])).unwrap();
+    let again = write_changes(TieBreak::Site, &changes, &Default::default());
+    assert_eq!(Changeset::changes(&again).unwrap(), changes);
+}
