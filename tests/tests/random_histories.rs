@@ -47,21 +47,13 @@ fn random_histories_never_diverge_from_each_other_or_from_the_model() {
 
 #[test]
 fn a_few_seconds_of_the_simulator_find_nothing() {
-    let start = std::time::Instant::now();
-    let mut steps = 0;
-    for seed in 0.. {
+    for seed in 0..10 {
         let plan = Plan::of_seed_with_schema(seed, OPERATIONS_OF_A_HISTORY / 2);
         if let Some(failure) = failure_of(&plan) {
             let steps = shrink(&plan, 200).and_then(|shrunk| shrunk.plan.only).unwrap_or_default();
             panic!("simulate --replay {seed} --steps {} --only {steps:?}: {failure}", plan.operations);
         }
-        steps += plan.operations;
-        // Slow machines see fewer histories, never none.
-        if seed >= 2 && start.elapsed().as_secs() >= 5 {
-            break;
-        }
     }
-    println!("{steps} operations");
 }
 
 #[test]

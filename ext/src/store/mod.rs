@@ -319,7 +319,7 @@ impl Store {
         let tail = self.tail();
         let version = tail.version.max(self.raised) + 1;
         let floor = self.collected.floor;
-        LocalVersion { site: self.site, version, db_version: tail.db_version + 1, floor }
+        LocalVersion { site: self.site, version, db_version: tail.db_version.saturating_add(1), floor }
     }
 
     /// Our own version `version` exists, though this file does not know it (it was restored from an older copy).
@@ -403,7 +403,7 @@ impl Store {
         let log_max = if is_scattered { LOG_SCATTERED_MAX } else { LOG_ROWS_MAX };
         if is_last && self.spilled.is_none() && rows <= log_max {
             let next = Tail {
-                db_version: tail.db_version + 1,
+                db_version: tail.db_version.saturating_add(1),
                 version: tail.version.max(self.raised) + u64::from(has_local),
                 rows: tail.rows + rows + 1,
                 ..tail

@@ -145,6 +145,8 @@ fn replay(options: &Options) -> bool {
 /// Shrinks a failing history and prints it.
 fn report(plan: &Plan, steps: usize) {
     println!("FAILED: replay with --replay {} --steps {steps}\n{plan:?}", plan.seed);
+    // Shrinking may take long; this is what there is to know before.
+    println!("{}", failure_of(plan).unwrap_or_default().chars().take(2000).collect::<String>());
     let Some(shrunk) = shrink(plan, SHRINKING_RUNS) else {
         println!("it does not fail when it is run again");
         return;
