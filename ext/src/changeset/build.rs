@@ -53,7 +53,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     if !state.store.borrow_mut().exists()? {
         return Ok(writer.finish_as(&VersionVector::default(), compress));
     }
-    // Before anything is taken from the pool: see `Store::refresh`.
+    // Before anything is taken from the pool: see `store::let_close`.
     state.store.borrow_mut().refresh()?;
     let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
