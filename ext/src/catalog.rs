@@ -225,6 +225,7 @@ impl Table {
         if let Some((.., known)) = self.statements.borrow().iter().find(is_it) {
             return Ok(known.clone());
         }
+        crate::store::let_close(db)?;
         let made = Rc::new(RefCell::new(db.prepare_persistent(&sql())?));
         let mut statements = self.statements.borrow_mut();
         // A wide table written in ever new combinations of columns must not collect statements for ever.

@@ -22,7 +22,7 @@ pub struct Pooled {
 
 impl Pool {
     /// A statement with this text. It must not name a virtual table of ours, which it would keep connected: see
-    /// `Store::refresh`.
+    /// `store::let_close`.
     pub fn prepare(self: &Rc<Self>, db: Db, sql: &str) -> Result<Pooled> {
         let known = {
             let mut kept = self.0.borrow_mut();

@@ -133,7 +133,7 @@ fn push(writer: &mut SegmentWriter, run: &Run, done: &mut u64, first: i64, count
 
 /// The runs of live rows, by rowid. The log is empty.
 fn each_live(db: Db, table: &Table, mut each: impl FnMut(Run) -> Result<()>) -> Result<()> {
-    scan::table(db, &Layer::new(), table.id, |run| {
+    scan::table(db, &Layer::new(), table.id, &mut |run| {
         if run.first_int().is_some() && run.clock.is_alive() { each(run) } else { Ok(()) }
     })
 }

@@ -29,15 +29,7 @@ pub fn new_site(state: &State) -> Result<SiteId> {
     enter(state)?;
     state.create()?;
     let id = SiteId(*uuid::Uuid::new_v4().as_bytes());
-    atomically(state, || {
-        enlist(state)?;
-        state.spill()?;
-        let mut store = state.store.borrow_mut();
-        store.refresh()?;
-        let vector = store.vector()?;
-        store.become_site(&id, &vector)
-    })?;
-    state.store.borrow_mut().forget();
+    rename(state, id, false)?;
     Ok(id)
 }
 
@@ -47,6 +39,11 @@ pub fn become_site(state: &State, id: SiteId) -> Result<()> {
     if site_id(state)? == id {
         return Ok(());
     }
+    rename(state, id, true)
+}
+
+/// Gives the file another identity. `goes_on`: the versions of that site that are held here are its own from then on.
+fn rename(state: &State, id: SiteId, goes_on: bool) -> Result<()> {
     atomically(state, || {
         enlist(state)?;
         state.spill()?;
@@ -54,8 +51,11 @@ pub fn become_site(state: &State, id: SiteId) -> Result<()> {
         store.refresh()?;
         let vector = store.vector()?;
         store.become_site(&id, &vector)?;
-        let ordinal = store.sites.ordinal(state.db, &id)?;
-        store.own(vector.get(&ordinal))
+        if goes_on {
+            let ordinal = store.sites.ordinal(state.db, &id)?;
+            store.own(vector.get(&ordinal))?;
+        }
+        Ok(())
     })?;
     state.store.borrow_mut().forget();
     Ok(())

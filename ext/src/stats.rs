@@ -75,7 +75,7 @@ pub fn stats(state: &State) -> Result<String> {
 fn count(state: &State, table: u32) -> Result<Count> {
     let mut count = Count::default();
     let layer = state.layer()?;
-    scan::table(state.db, &layer, table, |run| {
+    scan::table(state.db, &layer, table, &mut |run| {
         let rows = if run.clock.is_alive() { &mut count.rows } else { &mut count.tombstones };
         *rows = rows.saturating_add(run.count);
         Ok(())

@@ -470,3 +470,17 @@ fn a_row_whose_clocks_stand_at_their_limit_begins_anew_with_what_its_counter_sho
         }
     }
 }
+
+#[test]
+fn an_insert_numbers_a_column_that_came_after_a_type_after_it() {
+    let a = site(
+        r#"CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, low, x);
+           SELECT crsql_as_crr('t', '{"columns":{"n":"counter","low":"min"}}');
+           SELECT crsql_begin_alter('t'); ALTER TABLE t ADD COLUMN late; SELECT crsql_commit_alter('t');
+           INSERT INTO t VALUES (1, 2, 3, 4, 5)"#,
+    );
+    let order = "SELECT cid, seq FROM crsql_changes ORDER BY seq";
+    assert_eq!(a.rows(order), ["'x'|0", "'min(low)'|1", "'late'|2", "'counter(n)'|3"]);
+    a.exec("UPDATE t SET late = 6, x = 7, low = 2, n = 3");
+    assert_eq!(a.rows(order), ["'x'|0", "'late'|1", "'min(low)'|2", "'counter(n)'|3"], "registers first");
+}

@@ -285,6 +285,25 @@ fn processes_killed_at_random_moments_never_break_the_clocks() {
 }
 
 #[test]
+fn a_connection_whose_only_write_did_not_raise_a_max_column_can_close() {
+    let a = site(
+        r#"CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n);
+        SELECT crsql_as_crr('t', '{"columns":{"n":"max"}}'); INSERT INTO t VALUES (1, 5)"#,
+    );
+    let dir = TempDir::new();
+    let path = dir.join("a.db");
+    a.exec(&format!("VACUUM INTO '{}'", path.display()));
+    let b = Site::open(&path);
+    b.exec("BEGIN; UPDATE t SET n = 3");
+    if let Err((_, error)) = b.conn.close() {
+        panic!("sqlite3_close answered: {error}");
+    }
+    let c = Site::open(&path);
+    c.exec("UPDATE t SET n = 6");
+    assert_eq!(c.int("SELECT n FROM t"), 6);
+}
+
+#[test]
 fn closing_a_connection_just_works() {
     let a = Site::memory();
     a.exec(T);

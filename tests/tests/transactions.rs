@@ -273,3 +273,14 @@ fn random_savepoints_leave_exactly_the_committed_prefix() {
         assert_converged(&[&a, &b]);
     }
 }
+
+#[test]
+fn a_function_that_cannot_set_changes_back_leaves_no_transaction_open() {
+    let a = site("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x); CRR t; CREATE TABLE plain (x)");
+    let before = a.site_id();
+    a.exec("DROP TABLE __crsql_changed; INSERT INTO plain VALUES (1), (2), (3), (4), (5), (6), (7)");
+    let error = a.error("SELECT crsql_new_site()");
+    assert!(error.contains("__crsql_changed"), "{error}");
+    assert!(a.conn.is_autocommit(), "the function's savepoint is still open");
+    assert_eq!(a.site_id(), before, "all of it is undone");
+}

@@ -22,10 +22,12 @@ use crate::state::State;
 pub fn atomically<T>(state: &State, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let changes = state.db.changes64();
     state.db.exec("SAVEPOINT crsql_atomic")?;
-    let done = body();
-    if done.is_ok() && state.store.borrow_mut().exists()? {
-        crate::capture::restore_changes(state, changes)?;
-    }
+    let done = body().and_then(|value| {
+        if state.store.borrow_mut().exists()? {
+            crate::capture::restore_changes(state, changes)?;
+        }
+        Ok(value)
+    });
     if done.is_err() {
         state.db.exec("ROLLBACK TO crsql_atomic").ok();
         state.forget_schema();

@@ -94,7 +94,7 @@ pub fn rebuilt(state: &State, table: &Table, keys: &str) -> Result<()> {
     state.spill()?;
     let mut alive: BTreeMap<Key, ()> = BTreeMap::new();
     let layer = state.store.borrow_mut().overlay()?;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         if run.clock.is_alive() {
             for index in 0..run.count {
                 alive.insert(run.slice(index, 1).key, ());

@@ -89,8 +89,7 @@ pub fn enlist(state: &State) -> Result<()> {
     let mut enlist = match state.enlist.take() {
         Some(known) => known,
         None => {
-            // So that this statement is dropped before SQLite looks for open ones at close: see `Store::refresh`.
-            drop(state.db.prepare("SELECT cl FROM main.crsql_changes")?);
+            crate::store::let_close(state.db)?;
             // It finds no row, so it changes no count of changes.
             state.db.prepare_persistent("DELETE FROM main.crsql_capture")?
         }

@@ -313,7 +313,7 @@ impl Changes {
             }
         };
         let since = after.map_or(wanted.since, |after| wanted.since.max(after.db_version.saturating_sub(1)));
-        scan::newer(&self.pool, self.db, &self.layer, since, |table, run| {
+        scan::newer(&self.pool, self.db, &self.layer, since, &mut |table, run| {
             if wanted.table.is_none_or(|only| only == table) {
                 spans(table, run, &wanted, &mut keep);
             }

@@ -53,7 +53,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
     if !state.store.borrow_mut().exists()? {
         return Ok(writer.finish_as(&VersionVector::default(), compress));
     }
-    // Before anything is taken from the pool: see `Store::refresh`.
+    // Before anything is taken from the pool: see `store::let_close`.
     state.store.borrow_mut().refresh()?;
     let mut snapshot = state.pool.prepare(state.db, "SELECT id FROM main.__crsql_state")?;
     snapshot.step()?;
@@ -88,7 +88,7 @@ pub fn build(state: &State, since: &Since, compress: Compress) -> Result<Vec<u8>
         Since::Position(0) => build.tables(|state, id, each| scan::table(state.db, &layer, id, each))?,
         _ => {
             let mut by_table: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
-            scan::newer(&state.pool, state.db, &layer, since.position(), |table, run| {
+            scan::newer(&state.pool, state.db, &layer, since.position(), &mut |table, run| {
                 let wanted = build.wanted(run)?;
                 by_table.entry(table).or_default().extend(wanted);
                 Ok(())

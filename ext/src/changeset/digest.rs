@@ -179,7 +179,7 @@ fn add_table(
     let mut hasher = RecordHasher::default();
     let mut facts = FactsReader::default();
     let (mut stored, mut pk) = (Vec::new(), Vec::new());
-    scan::table(state.db, layer, table.id, |run| {
+    scan::table(state.db, layer, table.id, &mut |run| {
         for index in 0..run.count {
             let (key, clock) = (run.slice_key(index), run.clock_at(index));
             let stamp = |group: &crate::store::Group, slot: u32| -> Result<Stamp> {

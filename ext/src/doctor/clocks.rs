@@ -43,7 +43,7 @@ pub fn check(state: &State, table: &Table, limits: &Limits, report: &mut Report)
         .max(table.columns.iter().map(|column| i64::from(column.id)).max().unwrap_or(0));
     let layer = state.layer()?;
     let mut has_keyed_tombstones = false;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         if let Some(reason) = unsound(&run, limits, last_column as u64) {
             report.add("unsound clock", &table.name, format_args!("{:?}: {reason}", run.key));
         }

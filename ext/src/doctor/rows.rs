@@ -63,7 +63,7 @@ fn check_numbered(
     let mut base = Base { rows: select.query(&[])?, next: None };
     base.step()?;
     let layer = state.layer()?;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         let (Some(first), Some(last)) = (run.first_int(), run.last_int()) else { return Ok(()) };
         while let Some(row) = base.next.filter(|row| *row < first) {
             report.add("row without clock", &table.name, format_args!("{rowid} {row}"));
@@ -120,7 +120,7 @@ fn walk(
 fn check_tombstones(state: &State, table: &Table, report: &mut Report) -> Result<()> {
     let layer = state.layer()?;
     let mut exists = exists(state, table)?;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         let Key::Bytes(pk) = &run.key else { return Ok(()) };
         match unpack(pk) {
             Ok(key) if key.len() == table.key_columns.len() => {
@@ -154,7 +154,7 @@ fn check_keyed(state: &State, table: &Table, parked: &HashSet<Vec<u8>>, report: 
         }
     }
     let mut exists = exists(state, table)?;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         let Key::Bytes(pk) = &run.key else { return Ok(()) };
         match unpack(pk) {
             Ok(key) if key.len() == table.key_columns.len() => {

@@ -19,7 +19,7 @@ pub fn check(state: &State, table: &Rc<Table>, report: &mut Report) -> Result<()
     let layer = state.layer()?;
     let mut reader = RowReader::new(state, table.clone())?;
     let mut seen = 0;
-    scan::table(state.db, &layer, table.id, |run| {
+    scan::table(state.db, &layer, table.id, &mut |run| {
         for index in (0..run.count).filter(|_| run.clock.is_alive()) {
             let (place, clock) = (run.slice_key(index), run.clock_at(index));
             let found = match &place {

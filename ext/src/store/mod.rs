@@ -263,10 +263,7 @@ impl Store {
             self.sites.forget_shared();
         }
         if self.statements.is_none() {
-            // SQLite disconnects virtual tables before it checks for open statements at close, and that is when
-            // ours are dropped; so a table must be connected from the first statement on. Not `crsql_capture`: our
-            // statements on base tables name it through the triggers, and keep it connected.
-            drop(self.db.prepare("SELECT cl FROM main.crsql_changes")?);
+            let_close(self.db)?;
             self.statements = Some(Statements::prepare(self.db)?);
         }
         let statements = self.statements.as_mut().expect("just prepared");
@@ -442,4 +439,11 @@ impl Store {
             rows: 0,
         })
     }
+}
+
+/// Call it before a statement that is kept is prepared. SQLite disconnects virtual tables before it checks for open
+/// statements at close, and that is when ours are dropped; so a table must be connected from the first statement on. Not
+/// `crsql_capture`: our statements on base tables name it through the triggers, and keep it connected.
+pub fn let_close(db: Db) -> Result<()> {
+    db.prepare("SELECT cl FROM main.crsql_changes").map(drop)
 }

@@ -11,7 +11,9 @@ use std::rc::Rc;
 
 /// Calls `each` with the runs of `table` in key order, log and pending rows (`layer`) taking the place of
 /// what the segments hold for them.
-pub fn table(db: Db, layer: &Layer, table: u32, mut each: impl FnMut(Run) -> Result<()>) -> Result<()> {
+///
+/// Compiled once for all of its callers: a table's runs are few, and the code is long.
+pub fn table(db: Db, layer: &Layer, table: u32, each: &mut dyn FnMut(Run) -> Result<()>) -> Result<()> {
     let mut select =
         db.prepare("SELECT start, data FROM main.__crsql_segment WHERE table_id = ?1 ORDER BY start")?;
     let args = [ValueRef::Integer(i64::from(table))];
@@ -63,7 +65,7 @@ pub fn newer(
     db: Db,
     layer: &Layer,
     since: u64,
-    mut each: impl FnMut(u32, Run) -> Result<()>,
+    each: &mut dyn FnMut(u32, Run) -> Result<()>,
 ) -> Result<()> {
     let mut select = pool.prepare(db, SELECT_NEWER)?;
     let args = [ValueRef::Integer(i64::try_from(since).unwrap_or(i64::MAX))];
@@ -72,7 +74,7 @@ pub fn newer(
         let table = rows.column_i64(0) as u32;
         for run in decode_row(&rows, 1)? {
             if run.max_db_version() > since {
-                uncovered(layer, table, run, &mut each)?;
+                uncovered(layer, table, run, each)?;
             }
         }
     }
@@ -98,7 +100,7 @@ fn uncovered(
     layer: &Layer,
     table: u32,
     run: Run,
-    each: &mut impl FnMut(u32, Run) -> Result<()>,
+    each: &mut dyn FnMut(u32, Run) -> Result<()>,
 ) -> Result<()> {
     if layer.is_empty() {
         return each(table, run);

@@ -21,7 +21,7 @@ pub fn drop_parts(state: &State, site: u32, keep: u64) -> Result<usize> {
     let layer = state.store.borrow_mut().overlay()?;
     for table in state.tables()?.iter().filter(|table| table.typed.iter().any(|t| t.kind.is_parted())) {
         let mut places = Vec::new();
-        scan::table(state.db, &layer, table.id, |run| {
+        scan::table(state.db, &layer, table.id, &mut |run| {
             let has_parts = run.clock.groups.iter().any(|g| g.site == site && g.columns.has_parts());
             for index in (0..run.count).filter(|_| has_parts) {
                 let clock = run.clock_at(index);

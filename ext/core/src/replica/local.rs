@@ -75,7 +75,10 @@ impl Transaction<'_> {
             return Ok(false);
         }
         let mut row = old.clone();
-        for column in in_seq_order(&schema) {
+        let mut columns = self.in_seq_order(table);
+        // A write of a register is known at once, one of a type only when it is counted or compared.
+        columns.sort_by_key(|column| column.kind != ColumnType::Register);
+        for column in &columns {
             let Some(&value) = set.get(column.name.as_str()) else { continue };
             let shown = row.shown(column);
             if !is_write(column.kind, shown.as_ref(), value.as_ref()) {
@@ -182,7 +185,8 @@ impl Transaction<'_> {
             let spelling = identity.spelling_at(cl).to_vec();
             row.existence = Some(Existence { stamp: self.pending_stamp(), spelling, at });
         }
-        let values = in_seq_order(&schema).map(|column| {
+        let columns = self.in_seq_order(table);
+        let values = columns.iter().map(|column| {
             let set = set.get(column.name.as_str()).map(|value| (*value).clone());
             (self.cell_name(column), set.unwrap_or_else(|| carried.shown(column)))
         });
@@ -209,6 +213,11 @@ impl Transaction<'_> {
         CellName::new(&column.kind.cell_name(&column.name), self.replica().site())
     }
 
+    /// The columns of a known table in the order in which an insert's writes of them are numbered.
+    fn in_seq_order(&self, table: &str) -> Vec<Column> {
+        self.replica().tables[table].in_seq_order().cloned().collect()
+    }
+
     fn schema(&self, table: &str) -> Result<TableSchema> {
         self.replica().schema(table).cloned().ok_or_else(|| WriteError::NoSuchTable(table.into()))
     }
@@ -229,15 +238,6 @@ impl Transaction<'_> {
     fn spelling(&self, table: &str, key: &[u8], row: &Row) -> Vec<u8> {
         self.replica().tables[table].spelling(key, row)
     }
-}
-
-/// The columns in the order in which a statement's writes of them are numbered: registers, columns of which a row has
-/// one cell, columns of which every site has one.
-fn in_seq_order(schema: &TableSchema) -> impl Iterator<Item = &Column> {
-    let rank = |kind: ColumnType| (kind != ColumnType::Register, kind.is_parted());
-    let mut columns: Vec<&Column> = schema.columns.iter().collect();
-    columns.sort_by_key(|column| rank(column.kind));
-    columns.into_iter()
 }
 
 fn next_cl(cl: u64, write: LocalWrite) -> Result<u64> {

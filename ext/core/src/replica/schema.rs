@@ -102,6 +102,8 @@ impl TableSchema {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     pub schema: Option<TableSchema>,
+    /// The columns outside the key in the order in which they, and their types, came: see [`Table::in_seq_order`].
+    pub arrived: Vec<String>,
     pub rows: BTreeMap<Vec<u8>, Row>,
 }
 
@@ -140,6 +142,24 @@ impl Table {
         Ok(Identity { key, spelling, canonical_spelling })
     }
 
+    /// The columns in the order in which an insert's writes of them are numbered: as they came. A type comes after
+    /// all columns that the table had by then; columns of which every site has a cell are the last ones.
+    pub fn in_seq_order(&self) -> impl Iterator<Item = &Column> {
+        let columns = self.schema.iter().flat_map(|schema| &schema.columns);
+        let mut columns: Vec<&Column> = columns.collect();
+        columns.sort_by_cached_key(|column| {
+            let arrived = self.arrived.iter().position(|name| *name == column.name);
+            (column.kind.is_parted(), arrived)
+        });
+        columns.into_iter()
+    }
+
+    /// A column came, or its type.
+    fn arrive(&mut self, column: &str) {
+        self.arrived.retain(|name| name != column);
+        self.arrived.push(column.into());
+    }
+
     /// How the base table spells a row's key: as the winning row-existence change did, or else canonically.
     pub fn spelling(&self, key: &[u8], row: &Row) -> Vec<u8> {
         match &row.existence {
@@ -165,6 +185,9 @@ impl Replica {
         if table.schema.is_some() {
             return Err(SchemaError::TableExists(schema.name));
         }
+        let (registers, typed): (Vec<_>, Vec<_>) =
+            schema.columns.iter().partition(|column| column.kind == ColumnType::Register);
+        table.arrived = registers.into_iter().chain(typed).map(|column| column.name.clone()).collect();
         table.schema = Some(schema);
 
         let mut dropped = 0;
@@ -184,22 +207,28 @@ impl Replica {
 
     /// Adds a column. It emits nothing; cells that waited for it become visible.
     pub fn add_column(&mut self, table: &str, column: &str, default: Value) -> Result<(), SchemaError> {
-        let schema = self.tables.get_mut(table).and_then(|table| table.schema.as_mut());
-        let schema = schema.ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
+        let held = self.tables.get_mut(table).ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
+        let schema = held.schema.as_mut().ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
         if schema.has_column(column) {
             return Err(SchemaError::ColumnExists { table: table.into(), column: column.into() });
         }
         schema.columns.push(Column::register(column, default));
+        held.arrive(column);
         Ok(())
     }
 
     /// Declares the type of a register. It emits nothing: what was written stays the column's base, and cells of the
     /// type that waited become visible. A column of another type stays as it is.
     pub fn declare(&mut self, table: &str, column: &str, kind: ColumnType) -> Result<(), SchemaError> {
-        let schema = self.tables.get_mut(table).and_then(|table| table.schema.as_mut());
-        let schema = schema.ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
-        let registers = schema.columns.iter_mut().filter(|known| known.kind == ColumnType::Register);
-        registers.filter(|known| known.name == column).for_each(|known| known.kind = kind);
+        let held = self.tables.get_mut(table).ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
+        let schema = held.schema.as_mut().ok_or_else(|| SchemaError::NoSuchTable(table.into()))?;
+        let mut registers = schema.columns.iter_mut().filter(|known| known.kind == ColumnType::Register);
+        if kind != ColumnType::Register
+            && let Some(known) = registers.find(|known| known.name == column)
+        {
+            known.kind = kind;
+            held.arrive(column);
+        }
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Changes that arrive before their table or column.
 
 use super::*;
+use crsql_core::column::ColumnType;
 use crsql_core::replica::SchemaError;
 
 #[test]
@@ -117,4 +118,25 @@ fn an_unknown_table_reads_as_empty() {
     let [mut a] = sites();
     write(&mut a, |tx| tx.insert("todo", &[1.into()], &[]).unwrap());
     assert_eq!(a.table_digest("todo"), a.digest());
+}
+
+#[test]
+fn an_insert_numbers_a_column_that_came_after_a_type_after_it() {
+    let mut a = Replica::new(SiteId([1; 16]), TieBreak::Site);
+    let schema = TableSchema::new("t", [KeyColumn::PLAIN])
+        .typed("n", ColumnType::Counter, Value::Integer(0))
+        .typed("low", ColumnType::Min, Value::Null)
+        .column("x", Value::Null);
+    a.create_table(schema).unwrap();
+    a.add_column("t", "late", Value::Null).unwrap();
+    let order = |a: &Replica| {
+        let mut cells: Vec<_> = a.delta(&Default::default()).changes.into_iter().collect();
+        cells.sort_by_key(|change| change.stamp.seq);
+        cells.iter().map(|change| change.cid().to_owned()).collect::<Vec<_>>()
+    };
+    write(&mut a, |tx| tx.insert("t", &[1.into()], &[]).unwrap());
+    assert_eq!(order(&a), ["x", "min(low)", "late", "counter(n)"]);
+    let sets = ["n", "low", "x", "late"].map(|name| (name, Value::Integer(-1)));
+    write(&mut a, |tx| assert!(tx.update("t", &[1.into()], &sets).unwrap()));
+    assert_eq!(order(&a), ["x", "late", "min(low)", "counter(n)"], "registers first");
 }
