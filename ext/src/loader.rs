@@ -125,10 +125,18 @@ enum Loaded {
 /// functions by name first: compiling a call of a missing one would go to the host's error log, and would make
 /// `sqlite3_open` of an automatic extension fail, which takes over the error code it finds.
 fn loaded(db: Db) -> Result<Loaded> {
-    let mut names = db.prepare(
+    let names = db.prepare(
         "SELECT name FROM pragma_function_list
          WHERE name IN ('crsql_version', 'crsql_site_id') ORDER BY name DESC",
-    )?;
+    );
+    let mut names = names.map_err(|error| match error.to_string().contains("pragma_function_list") {
+        true => Error::Refused(
+            "cannot load crsql: this program's SQLite has no pragma_function_list; compile it without \
+             SQLITE_OMIT_SCHEMA_PRAGMAS and SQLITE_OMIT_INTROSPECTION_PRAGMAS"
+                .to_owned(),
+        ),
+        false => error,
+    })?;
     if !names.step()? {
         return Ok(Loaded::Nothing);
     }

@@ -15,6 +15,7 @@ pub mod files;
 pub mod fixture;
 pub mod fuzz;
 pub mod history;
+pub mod hosts;
 pub mod plans;
 pub mod process;
 pub mod rng;

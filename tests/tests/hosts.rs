@@ -2,7 +2,8 @@
 //!
 //! What a machine lacks is skipped with a line on standard error. `CRSQL_HOSTS=all` makes a missing host a failure.
 
-use crsql_tests::extension::{loadable, target_directory};
+use crsql_tests::extension::loadable;
+use crsql_tests::hosts::{cache, driver, skipped, succeeds};
 use crsql_tests::{Site, TempDir, assert_converged, site};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,42 +111,12 @@ fn apply_hex(hub: &Site, hex: &str) {
     assert!(report.contains("\"refused\":[]"), "{report}");
 }
 
-/// Runs the test with a host, or says why not. The line goes past the capture of test output.
+/// Runs the test with a host, or says why not.
 fn with_host(name: &str, host: Result<Host, String>) {
     match host {
         Ok(host) => assert_replicates(&host),
-        Err(reason) if std::env::var("CRSQL_HOSTS").is_ok_and(|hosts| hosts == "all") => {
-            panic!("{name}: {reason}")
-        }
-        Err(reason) => writeln!(std::io::stderr(), "skipped: {name}: {reason}").expect("standard error"),
+        Err(reason) => skipped(name, &reason),
     }
-}
-
-fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("hosts").join(name)
-}
-
-fn succeeds(program: &Path, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("cannot run {}: {error}", program.display()))?;
-    match output.status.success() {
-        true => Ok(()),
-        false => {
-            let errors = String::from_utf8_lossy(&output.stderr);
-            let last: Vec<&str> = errors.lines().rev().take(3).collect();
-            Err(format!("{} {arguments:?} failed: {}", program.display(), last.join(" / ")))
-        }
-    }
-}
-
-/// A directory for what hosts need, kept between runs.
-fn cache(name: &str) -> Result<PathBuf, String> {
-    let directory = target_directory()?.join("hosts").join(name);
-    std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-    Ok(directory)
 }
 
 #[test]
@@ -161,7 +132,7 @@ fn a_python_program_with_the_standard_sqlite3_replicates() {
     let pythons = ["/usr/bin/python3", "python3"].map(PathBuf::from);
     let found = pythons.iter().find(|python| succeeds(python, &can_load).is_ok());
     let found = found.ok_or_else(|| "no python3 whose sqlite3 can load extensions".to_string());
-    with_host("python sqlite3", found.map(|python| Host::new(python, &[script("host.py")])));
+    with_host("python sqlite3", found.map(|python| Host::new(python, &[driver("host.py")])));
 }
 
 #[test]
@@ -173,7 +144,7 @@ fn apsw_with_the_newest_sqlite_replicates() {
             succeeds(Path::new("/usr/bin/python3"), &["-m", "venv", &environment.to_string_lossy()])?;
             succeeds(&python, &["-m", "pip", "install", "--quiet", "apsw"])?;
         }
-        Ok(Host::new(python, &[script("host.py")]))
+        Ok(Host::new(python, &[driver("host.py")]))
     };
     with_host("apsw", find());
 }
@@ -191,7 +162,7 @@ fn node_with_its_own_sqlite_replicates() {
                 npm_install(&directory, "node@24")?;
             }
         }
-        Ok(Host::new(node, &[script("host_node.mjs")]))
+        Ok(Host::new(node, &[driver("host_node.mjs")]))
     };
     with_host("node:sqlite", find());
 }
@@ -200,8 +171,8 @@ fn node_with_its_own_sqlite_replicates() {
 fn node_with_better_sqlite3_replicates() {
     let find = || {
         let directory = cache("better-sqlite3")?;
-        let driver = directory.join("host_better.cjs");
-        std::fs::copy(script("host_better.cjs"), &driver).map_err(|error| error.to_string())?;
+        let program = directory.join("host_better.cjs");
+        std::fs::copy(driver("host_better.cjs"), &program).map_err(|error| error.to_string())?;
         let node = PathBuf::from("node");
         let module = directory.join("node_modules").join("better-sqlite3");
         let can_load = format!("new (require({:?}))(':memory:')", module.to_string_lossy());
@@ -209,7 +180,7 @@ fn node_with_better_sqlite3_replicates() {
             npm_install(&directory, "better-sqlite3@12")?;
             succeeds(&node, &["-e", &can_load])?;
         }
-        Ok(Host::new(node, &[driver]))
+        Ok(Host::new(node, &[program]))
     };
     with_host("better-sqlite3", find());
 }
@@ -221,7 +192,7 @@ fn npm_install(directory: &Path, package: &str) -> Result<(), String> {
 
 fn c_host() -> Result<Host, String> {
     let program = cache("c")?.join("host");
-    let source = script("host.c");
+    let source = driver("host.c");
     let compile = ["-o", &program.to_string_lossy(), &source.to_string_lossy(), "-lsqlite3", "-ldl"];
     succeeds(Path::new("cc"), &compile)?;
     Ok(Host::new(program, &[]))
