@@ -4,23 +4,10 @@
 mod app;
 mod support;
 
-use std::net::SocketAddr;
 use std::process::{Command, Output};
 
-use app::{App, until_equal};
-use crsql_client::sync::{Address, Client, Config, Target};
+use app::{App, synced, until_equal};
 use support::relay;
-
-fn to(address: SocketAddr) -> Config {
-    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
-    Config { targets: vec![Target::new(address)], ..Config::default() }
-}
-
-async fn synced(app: &App, address: SocketAddr) -> Client {
-    let client = Client::open(&app.path, to(address)).await.unwrap();
-    client.synced().await.unwrap();
-    client
-}
 
 /// Runs `crsql-server`; its exit code and what it said.
 async fn run(arguments: &[&str]) -> (Option<i32>, String) {

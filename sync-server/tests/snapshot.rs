@@ -4,13 +4,12 @@
 mod app;
 mod support;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use app::{App, until, until_equal};
+use app::{App, until, until_equal, with_relay};
 use crsql_client::node::Event;
-use crsql_client::sync::{Address, Client, Config, Target};
+use crsql_client::sync::Client;
 use crsql_server::serve::Relay;
 use support::settings;
 
@@ -22,11 +21,6 @@ SELECT crsql_as_crr('account');";
 
 async fn relay(dir: &Path) -> Relay {
     Relay::start(settings(dir, |flags| flags.snapshot_min = Some("64KiB".into()))).await.unwrap()
-}
-
-fn to(address: SocketAddr) -> Config {
-    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
-    Config { targets: vec![Target::new(address)], ..Config::default() }
 }
 
 async fn migrate(relay: &Relay, schema: &str) {
@@ -44,7 +38,7 @@ async fn room(dir: &Path, app: &App, rows: u32) -> (Relay, Client) {
         "INSERT INTO account WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows})
          SELECT i, i % 1000 FROM n"
     ));
-    let writer = Client::open(&app.path, to(relay.address())).await.unwrap();
+    let writer = Client::open(&app.path, with_relay(relay.address())).await.unwrap();
     app.exec("INSERT INTO todo VALUES (1, 'milk')");
     writer.flush().await.unwrap();
     until("the room's database has everything", || relay.metrics().materialised.get() >= 2).await;
@@ -82,7 +76,7 @@ async fn a_newcomer_begins_with_a_copy_and_keeps_what_is_its_own() {
          INSERT INTO account VALUES (7, 70000)",
     );
     let site = b.text("SELECT hex(crsql_site_id())");
-    let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     assert!(adopted(&newcomer).await, "{}", newcomer.status());
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
@@ -106,7 +100,7 @@ async fn a_newcomer_begins_with_a_copy_and_keeps_what_is_its_own() {
     newcomer.close().await;
     // Coming back, it goes on from its position.
     let reads = relay.metrics().needs_reads.get();
-    let again = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let again = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     again.synced().await.unwrap();
     assert_eq!(relay.metrics().needs_reads.get(), reads);
     assert_eq!(relay.metrics().snapshots.get(), 1);
@@ -137,7 +131,7 @@ async fn a_file_without_tables_gets_them_with_the_copy() {
         let sql = format!("CREATE TRIGGER {name} AFTER INSERT ON todo BEGIN DELETE FROM account; END");
         conn.execute_batch(&sql).unwrap();
     }
-    let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     assert!(adopted(&newcomer).await, "{}", newcomer.status());
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
@@ -160,7 +154,7 @@ async fn where_a_copy_does_not_fit_everything_is_replayed() {
     let (relay, writer) = room(dir.path(), &a, 20_000).await;
     b.exec("CREATE TABLE todo (id INTEGER PRIMARY KEY NOT NULL, title TEXT, more TEXT); SELECT crsql_as_crr('todo')");
     b.exec("INSERT INTO todo (id, more) VALUES (3, 'x')");
-    let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;
     assert_eq!(b.text("SELECT group_concat(title) FROM todo"), "milk");
@@ -184,11 +178,11 @@ async fn what_was_counted_and_not_sent_counts_in_the_copy() {
         "INSERT INTO account WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
          SELECT i, i % 1000 FROM n",
     );
-    let writer = Client::open(&a.path, to(relay.address())).await.unwrap();
+    let writer = Client::open(&a.path, with_relay(relay.address())).await.unwrap();
     writer.flush().await.unwrap();
     tokio::time::sleep(Duration::from_millis(1000)).await;
     b.exec("INSERT INTO tally VALUES (1, 0); UPDATE tally SET n = n + 3");
-    let newcomer = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     assert!(adopted(&newcomer).await, "{}", newcomer.status());
     newcomer.synced().await.unwrap();
     until_equal(&[&a, &b]).await;

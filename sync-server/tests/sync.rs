@@ -4,20 +4,14 @@
 mod app;
 mod support;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use app::{App, DEADLINE, until};
-use crsql_client::sync::{Address, Client, Config, Target};
+use app::{App, DEADLINE, until, with_relay};
+use crsql_client::sync::{Client, Config, Target};
 use crsql_server::serve::Relay;
 use support::{relay, settings};
-
-fn to(address: SocketAddr) -> Config {
-    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
-    Config { targets: vec![Target::new(address)], ..Config::default() }
-}
 
 /// A process that ends with the test, however that ends.
 struct Sidecar(Child);
@@ -71,9 +65,9 @@ async fn two_databases_converge_through_a_relay() {
          SELECT i, i % 7 FROM n",
     );
     b.exec("INSERT INTO todo VALUES (1000, 'from b')");
-    let one = Client::open(&a.path, to(relay.address())).await.unwrap();
+    let one = Client::open(&a.path, with_relay(relay.address())).await.unwrap();
     one.synced().await.unwrap();
-    let two = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let two = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     two.synced().await.unwrap();
     until("the digests are equal", || a.digest() == b.digest()).await;
     for at in 0..20 {
@@ -100,14 +94,14 @@ async fn two_relays_are_bridged_by_a_client_of_both() {
     let bridge = Config {
         targets: relays
             .iter()
-            .flat_map(|relay| to(relay.address()).targets)
+            .flat_map(|relay| with_relay(relay.address()).targets)
             .map(|target| Target { gossip: true, ..target })
             .collect(),
         ..Config::default()
     };
-    let one = Client::open(&apps[0].path, to(relays[0].address())).await.unwrap();
+    let one = Client::open(&apps[0].path, with_relay(relays[0].address())).await.unwrap();
     let both = Client::open(&apps[1].path, bridge).await.unwrap();
-    let two = Client::open(&apps[2].path, to(relays[1].address())).await.unwrap();
+    let two = Client::open(&apps[2].path, with_relay(relays[1].address())).await.unwrap();
     until("everybody has both", || apps.iter().all(|app| app.text("SELECT count(*) FROM todo") == "2")).await;
     until("the digests are equal", || apps.iter().all(|app| app.digest() == apps[0].digest())).await;
     for client in [one, both, two] {
@@ -121,8 +115,8 @@ async fn a_relay_that_comes_back_empty_is_filled_again() {
     let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
     let first = relay(dir.path()).await;
     let address = first.address();
-    let one = Client::open(&a.path, to(address)).await.unwrap();
-    let two = Client::open(&b.path, to(address)).await.unwrap();
+    let one = Client::open(&a.path, with_relay(address)).await.unwrap();
+    let two = Client::open(&b.path, with_relay(address)).await.unwrap();
     a.exec("INSERT INTO todo VALUES (1, 'milk'); INSERT INTO todo VALUES (2, 'bread')");
     b.exec("INSERT INTO todo VALUES (3, 'tea')");
     until("the digests are equal", || a.digest() == b.digest()).await;
@@ -134,7 +128,7 @@ async fn a_relay_that_comes_back_empty_is_filled_again() {
     let second =
         Relay::start(settings(dir.path(), |flags| flags.listen = Some(address.to_string()))).await.unwrap();
     let c = App::new(dir.path(), "c.db");
-    let three = Client::open(&c.path, to(address)).await.unwrap();
+    let three = Client::open(&c.path, with_relay(address)).await.unwrap();
     until("a newcomer has everything", || c.digest() == a.digest() && c.digest() == b.digest()).await;
     assert_eq!(c.text("SELECT group_concat(title) FROM todo"), "milk,rye,tea");
     for client in [one, two, three] {
@@ -180,7 +174,7 @@ async fn a_sidecar_that_is_told_to_stop_sends_what_was_just_committed() {
     let url = format!("ws://{}/demo", relay.address());
     let child = sidecar(&a.path, &[&url]);
     a.exec("INSERT INTO todo VALUES (1, 'milk')");
-    let reader = Client::open(&b.path, to(relay.address())).await.unwrap();
+    let reader = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
     until("milk is there", || b.text("SELECT count(*) FROM todo") == "1").await;
     a.exec("INSERT INTO todo VALUES (2, 'bread')");
     terminate(&child);
@@ -257,7 +251,7 @@ async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
          SELECT i, 't' || i FROM n",
     );
     let first = relay(dir.path()).await;
-    let client = Client::open(&app.path, to(first.address())).await.unwrap();
+    let client = Client::open(&app.path, with_relay(first.address())).await.unwrap();
     client.synced().await.unwrap();
     let compared = client.compare().await.unwrap();
     assert!(compared[0].comparable && compared[0].differing.is_empty());
@@ -280,7 +274,7 @@ async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
         conn.query_row("SELECT crsql_digest()", [], |row| row.get(0)).unwrap()
     };
     let second = relay(dir.path()).await;
-    let client = Client::open(&app.path, to(second.address())).await.unwrap();
+    let client = Client::open(&app.path, with_relay(second.address())).await.unwrap();
     client.synced().await.unwrap();
     app.exec(&fault(1234));
     assert_ne!(digest(&conn), app.digest());

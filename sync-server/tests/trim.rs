@@ -4,12 +4,11 @@
 mod app;
 mod support;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use app::{App, until_equal};
-use crsql_client::sync::{Address, Client, Config, Target};
+use app::{App, synced, until_equal};
+use crsql_client::sync::Client;
 use crsql_server::serve::Relay;
 use support::settings;
 
@@ -17,17 +16,6 @@ const KEEP: u64 = 64 << 10;
 
 async fn relay(dir: &Path) -> Relay {
     Relay::start(settings(dir, |flags| flags.journal_keep = Some("64KiB".into()))).await.unwrap()
-}
-
-fn to(address: SocketAddr) -> Config {
-    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
-    Config { targets: vec![Target::new(address)], ..Config::default() }
-}
-
-async fn synced(app: &App, address: SocketAddr) -> Client {
-    let client = Client::open(&app.path, to(address)).await.unwrap();
-    client.synced().await.unwrap();
-    client
 }
 
 fn journal_bytes(dir: &Path) -> i64 {

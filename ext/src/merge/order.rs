@@ -2,11 +2,10 @@
 
 use super::base::{self, RowPlace};
 use super::row::Incoming;
-use crate::catalog::{Table, Typed};
+use crate::catalog::Table;
 use crate::sqlite::{Db, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Group, ROW, RowClock};
-use crate::typed;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::{CellClock, Stamp, TieBreak, cell_wins, cell_wins_by_value, row_stamp_wins};
 
@@ -44,26 +43,6 @@ impl Order<'_> {
         }
         Ok(cell_wins(Some(&self.cell(ours, slot)?), &self.cell(theirs, slot)?))
     }
-}
-
-/// Whether an incoming cell of a column that has a type beats the one that is here.
-#[allow(clippy::too_many_arguments)] // the whole context of one comparison, in one place
-pub fn wins_typed(
-    state: &State,
-    table: &Table,
-    typed: &Typed,
-    row: &Incoming<'_>,
-    place: &RowPlace,
-    local: &RowClock,
-    theirs: &Group,
-    slot: u32,
-    order: &Order<'_>,
-) -> Result<bool> {
-    let Some(ours) = local.group_for(slot, theirs.site) else { return Ok(true) };
-    let clocks = (order.cell(ours, slot)?, order.cell(theirs, slot)?);
-    let cell = (slot, theirs.site);
-    let tie = state.tie_break()?;
-    typed::beats(state, table, typed, row, place, local, cell, (&clocks.0, &clocks.1), tie)
 }
 
 /// Whether an incoming cell beats the one that is here, where the value decides before the site.

@@ -2,7 +2,7 @@
 
 use super::base::{self, RowPlace};
 use super::clock_of;
-use super::order::{Order, wins_by_value, wins_typed};
+use super::order::{Order, wins_by_value};
 use super::walk::Walk;
 use crate::catalog::{Shape, Table, Typed};
 use crate::sqlite::{Error, Result, ValueRef};
@@ -455,7 +455,7 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
         for slot in group.columns.iter() {
             let typed = if slot == ROW { None } else { table.typed(slot) };
             let wins = if let Some(typed) = typed.filter(|typed| by_value || !typed.kind.is_parted()) {
-                wins_typed(state, table, typed, row, place, local, group, slot, &order)?
+                typed::beats(&order, table, typed, row, place, local, group, slot)?
             } else if by_value && slot != ROW {
                 wins_by_value(state, table, row, place, local, group, slot, &order)?
             } else {

@@ -128,7 +128,7 @@ pub fn is_stored_as(value: &Value, stored: ValueRef<'_>, affinity: Affinity) -> 
 }
 
 /// Lets the base table show a value that the writer did not ask for.
-fn show(
+pub(super) fn show(
     state: &State,
     table: &Table,
     typed: &Typed,

@@ -5,9 +5,10 @@
 //! taken anew from the replicas that have it. One that was first written after that holds nothing from before, and
 //! goes on under the new name like everything else.
 
-use super::{Facts, facts, facts_key, store};
-use crate::catalog::{Shape, Table, Typed};
-use crate::merge::{shown_value, update_base};
+use super::capture::show;
+use super::{facts, facts_key, store};
+use crate::catalog::{Shape, Table};
+use crate::merge::shown_value;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Key, Layer, RowClock, scan};
@@ -68,7 +69,8 @@ fn drop_from_row(
         let mut facts = facts(state, table, typed, &facts_key, clock, shown)?;
         facts.cells.retain(|(author, _)| *author != site);
         store(state, table.id, typed, &facts_key, &facts)?;
-        show(state, table, typed, rowid, &key, &facts)?;
+        let now = facts.shown(state, typed)?.unwrap_or(Value::Integer(0));
+        show(state, table, typed, rowid, &key, now.as_ref())?;
     }
     let mut rest = clock.clone();
     for group in rest.groups.iter_mut().filter(|group| group.site == site) {
@@ -76,19 +78,6 @@ fn drop_from_row(
     }
     rest.groups.retain(|group| !group.columns.is_empty());
     Ok(rest)
-}
-
-fn show(
-    state: &State,
-    table: &Table,
-    typed: &Typed,
-    rowid: i64,
-    key: &[ValueRef<'_>],
-    facts: &Facts,
-) -> Result<()> {
-    let shown = facts.shown(state, typed)?.unwrap_or(Value::Integer(0));
-    let _mute = state.mute();
-    update_base(state, table, &Columns::one(typed.slot), Some(rowid), key, &[shown.as_ref()]).map(drop)
 }
 
 /// The rowid, the canonical packed key and the key's values of a live row.

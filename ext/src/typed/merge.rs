@@ -2,12 +2,11 @@
 
 use super::{Facts, facts, facts_key, forget_row, store};
 use crate::catalog::{Table, Typed};
-use crate::merge::{Incoming, RowPlace};
+use crate::merge::{Incoming, Order, RowPlace};
 use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
 use crate::store::{Group, RowClock};
 use crsql_core::column::{ColumnType, cell_beats};
-use crsql_core::merge::{CellClock, TieBreak};
 use crsql_core::value::Value;
 
 /// The value of a cell of a column's type, on its way in.
@@ -142,23 +141,23 @@ pub fn facts_of(
     })
 }
 
-/// Whether the incoming cell in `slot` beats the one that is here, of which `ours` is the clock.
+/// Whether the incoming cell in `slot`, of the group `theirs`, beats the one that is here.
 #[allow(clippy::too_many_arguments)] // the whole context of one comparison, in one place
 pub fn beats(
-    state: &State,
+    order: &Order<'_>,
     table: &Table,
     typed: &Typed,
     row: &Incoming<'_>,
     place: &RowPlace,
     local: &RowClock,
-    cell: (u32, u32),
-    clocks: (&CellClock, &CellClock),
-    tie: TieBreak,
+    theirs: &Group,
+    slot: u32,
 ) -> Result<bool> {
-    let (slot, site) = cell;
-    let facts = facts_of(state, table, typed, row, place, local)?;
+    let Some(ours) = local.group_for(slot, theirs.site) else { return Ok(true) };
+    let facts = facts_of(order.state, table, typed, row, place, local)?;
     let kind = if slot == typed.register { ColumnType::Register } else { typed.kind };
-    let known = facts.cell(typed, slot, site).map_or(ValueRef::Null, Value::as_ref);
-    let remote = incoming_value(row, typed, slot, site);
-    Ok(cell_beats(kind, Some((clocks.0, known)), (clocks.1, remote), tie))
+    let known = facts.cell(typed, slot, theirs.site).map_or(ValueRef::Null, Value::as_ref);
+    let remote = incoming_value(row, typed, slot, theirs.site);
+    let (here, there) = (order.cell(ours, slot)?, order.cell(theirs, slot)?);
+    Ok(cell_beats(kind, Some((&here, known)), (&there, remote), order.state.tie_break()?))
 }

@@ -244,14 +244,16 @@ impl Connection {
     /// Slows down whoever brings too much into a room, for a while.
     async fn admit_bytes(&mut self, bytes: u64) -> bool {
         let Some(member) = &self.member else { return true };
+        if member.room.admit_bytes(bytes) {
+            return true;
+        }
         let room = member.room.clone();
         // Longer than a push may go unanswered would be in vain.
-        let tries = self.context.settings.session().limits.ack_ms / 200;
-        for _ in 0..tries {
+        for _ in 0..self.context.settings.limits().ack_ms / 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
             if room.admit_bytes(bytes) {
                 return true;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         false
     }

@@ -2,9 +2,11 @@
 
 #![allow(dead_code)]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crsql_client::sync::{Address, Client, Config, Target};
 use rusqlite::Connection;
 
 /// Generous: reached only by a test that fails.
@@ -58,6 +60,19 @@ impl App {
     pub fn digest(&self) -> String {
         self.text("SELECT crsql_digest()")
     }
+}
+
+/// Syncs with the room `demo` of the relay at this address.
+pub fn with_relay(address: SocketAddr) -> Config {
+    let address = Address::parse(&format!("ws://{address}/demo"), "demo").unwrap();
+    Config { targets: vec![Target::new(address)], ..Config::default() }
+}
+
+/// A client of that room that has caught up.
+pub async fn synced(app: &App, address: SocketAddr) -> Client {
+    let client = Client::open(&app.path, with_relay(address)).await.unwrap();
+    client.synced().await.unwrap();
+    client
 }
 
 /// Waits for a fact.
