@@ -2,7 +2,12 @@
 //!
 //! Valid for one `schema_version`; read lazily, so that a database of a thousand replicated tables opens fast.
 
+mod links;
+
+pub use links::{Link, OnDelete};
+
 use crate::options::Options;
+use crate::schema::eligibility::ForeignKeyPolicy;
 use crate::schema::table::IndexedColumn;
 use crate::schema::triggers::CaptureIds;
 use crate::schema::{self, Ident, KeyShape, TableInfo};
@@ -82,6 +87,14 @@ pub struct Table {
     pub clashes: Vec<Vec<Term>>,
     /// The columns in those.
     pub unique: Columns,
+    /// What its rows need to be shown.
+    pub links: Vec<Link>,
+    /// The tables whose rows need rows of this one.
+    pub referrers: Vec<u32>,
+    /// Merges write it while SQLite enforces no FOREIGN KEYs: it has some, or is in one, that say who sees to that.
+    pub is_unenforced: bool,
+    /// Whether its rows are shown hangs on other rows, or theirs on its.
+    pub is_related: bool,
     /// The shape in SQLite's words.
     pub info: TableInfo,
     /// Statements on the base table.
@@ -128,6 +141,11 @@ pub enum Use {
 const STATEMENTS_MAX: usize = 64;
 
 impl Table {
+    /// Rows of it may be hidden.
+    pub fn hides(&self) -> bool {
+        !self.clashes.is_empty() || !self.links.is_empty()
+    }
+
     /// Whether the key's stored spelling may differ from its canonical form, judged by type alone.
     pub fn column(&self, id: u32) -> Option<&Column> {
         self.columns.iter().find(|column| column.id == id)
@@ -247,6 +265,10 @@ impl Table {
 pub struct Catalog {
     is_loaded: bool,
     by_name: HashMap<String, u32>,
+    /// Tables whose rows wait for their parents.
+    waiting: Vec<(u32, ForeignKeyPolicy)>,
+    /// Tables whose rows are shown without their parents.
+    lax: Vec<u32>,
     tables: HashMap<u32, Option<Rc<Table>>>,
     /// The table that was asked for by name last.
     last: Option<Rc<Table>>,
@@ -281,11 +303,14 @@ impl Catalog {
                 by_id.insert(id, triggers.column_str(1)?.to_owned());
             }
         }
-        let mut tables = db.prepare("SELECT id FROM main.__crsql_table")?;
+        let mut tables = db.prepare("SELECT id, options FROM main.__crsql_table")?;
         while tables.step()? {
             let id = tables.column_i64(0) as u32;
             match by_id.remove(&id) {
-                Some(name) => drop(self.by_name.insert(name, id)),
+                Some(name) => {
+                    self.by_name.insert(name, id);
+                    self.note_policy(id, tables.column_str(1).unwrap_or_default());
+                }
                 None => drop(self.tables.insert(id, None)),
             }
         }
@@ -334,7 +359,14 @@ impl Catalog {
         self.load(db)?;
         let name = self.by_name.iter().find(|(_, known)| **known == id).map(|(name, _)| name.clone());
         let table = match name {
-            Some(name) => describe(db, id, &name)?.map(Rc::new),
+            Some(name) => describe(db, id, &name)?,
+            None => None,
+        };
+        let table = match table {
+            Some(mut table) => {
+                self.link(db, &mut table)?;
+                Some(Rc::new(table))
+            }
             None => None,
         };
         self.tables.insert(id, table.clone());
@@ -422,6 +454,10 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         .collect();
     Ok(Some(Table {
         id,
+        is_related: !clashes.is_empty(),
+        is_unenforced: false,
+        links: Vec::new(),
+        referrers: Vec::new(),
         clashes,
         unique,
         name: info.name.clone(),

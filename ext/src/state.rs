@@ -78,14 +78,18 @@ pub struct State {
     last_table: RefCell<Option<Rc<Table>>>,
     /// What is known of the next row to be captured.
     pub quick: Cell<Quick>,
-    /// A table was seen in which rows may clash.
-    pub has_clashing: Cell<bool>,
+    /// A table was seen in which rows hang on others.
+    pub has_related: Cell<bool>,
     /// Tables of which rows are hidden, as far as this connection knows, and when it looked.
     pub hidden: RefCell<(BTreeSet<u32>, u32)>,
     /// The schema by whose names the hidden rows of a table are parked.
     pub named_at: RefCell<BTreeMap<u32, i64>>,
     /// Hidden rows to be reconsidered, by table and canonical key.
     pub in_doubt: RefCell<BTreeSet<(u32, Vec<u8>)>>,
+    /// Shown rows whose parents are to be looked for, likewise; all of a table under an empty key.
+    pub suspects: RefCell<BTreeSet<(u32, Vec<u8>)>>,
+    /// Rows to which others may refer and that came, went or changed, likewise, and whether others referred to them.
+    pub changed_parents: RefCell<BTreeMap<(u32, Vec<u8>), bool>>,
     /// Whose changes are merged right now.
     pub source: Cell<crate::collect::Source>,
     /// The registered sites that hold what was collected, and when that was read.
@@ -143,10 +147,12 @@ impl State {
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
             quick: Cell::default(),
-            has_clashing: Cell::new(false),
+            has_related: Cell::new(false),
             hidden: RefCell::new((BTreeSet::new(), u32::MAX)),
             named_at: RefCell::default(),
             in_doubt: RefCell::default(),
+            suspects: RefCell::default(),
+            changed_parents: RefCell::default(),
             source: Cell::new(crate::collect::Source::Peer { is_past: false }),
             past_members: RefCell::new(None),
             rows_impacted: Cell::new(0),
@@ -256,7 +262,7 @@ impl State {
     fn find_table(&self, id: u32) -> Result<Rc<Table>> {
         match self.catalog.borrow_mut().table(self.db, id)? {
             Some(table) => {
-                self.has_clashing.set(self.has_clashing.get() || !table.clashes.is_empty());
+                self.has_related.set(self.has_related.get() || table.is_related);
                 Ok(table)
             }
             None => Err(Error::refused(format_args!(
@@ -388,6 +394,8 @@ impl State {
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
         self.in_doubt.borrow_mut().clear();
+        self.suspects.borrow_mut().clear();
+        self.changed_parents.borrow_mut().clear();
         *self.bracket.borrow_mut() = Default::default();
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
@@ -445,6 +453,13 @@ impl State {
                 self.end();
             }
         }
+    }
+
+    /// Which rows are shown may have to change.
+    pub fn has_doubts(&self) -> bool {
+        !self.in_doubt.borrow().is_empty()
+            || !self.suspects.borrow().is_empty()
+            || !self.changed_parents.borrow().is_empty()
     }
 
     /// Adds a row with a rowid to the buffer, as `kind` of `set`.

@@ -5,6 +5,7 @@ mod automigrate;
 mod begin;
 mod commit;
 mod reconcile;
+mod references;
 
 pub use adopt::{as_crr, as_table, forget_clocks};
 pub use automigrate::automigrate;
