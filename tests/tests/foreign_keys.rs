@@ -84,7 +84,8 @@ fn children_may_arrive_before_their_parents_in_any_way() {
 
 #[test]
 fn whole_families_wait_and_come_back() {
-    let schema = "CREATE TABLE n (id INTEGER PRIMARY KEY NOT NULL, up INT REFERENCES n, v);
+    let schema =
+        "PRAGMA foreign_keys = off; CREATE TABLE n (id INTEGER PRIMARY KEY NOT NULL, up INT REFERENCES n, v);
         SELECT crsql_as_crr('n', '{\"fk\":\"park\"}')";
     let [a, b] = sites(schema);
     a.exec("INSERT INTO n VALUES (1, NULL, 'root'), (2, 2, 'itself')");
@@ -149,7 +150,7 @@ fn under_cascade_the_author_of_a_late_child_does_what_the_schema_says_and_once()
 
 #[test]
 fn a_default_may_take_the_place_of_a_parent_and_a_column_that_takes_no_null_waits() {
-    let schema = "CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL); CRR p;
+    let schema = "PRAGMA foreign_keys = off; CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL); CRR p;
         CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, p INT DEFAULT 7 REFERENCES p ON DELETE SET DEFAULT,
                         q INT NOT NULL DEFAULT 7 REFERENCES p ON DELETE SET NULL);
         SELECT crsql_as_crr('c', '{\"fk\":\"cascade\"}')";
@@ -218,7 +219,7 @@ fn what_local_writes_cascade_to_is_captured() {
 
 #[test]
 fn without_enforcement_local_orphans_wait_like_others() {
-    let [a, b] = sites(&family("park", ""));
+    let [a, b] = sites(&format!("PRAGMA foreign_keys = off; {}", family("park", "")));
     a.exec("INSERT INTO c VALUES (10, 1, 'early')");
     assert_eq!(a.rows("SELECT * FROM c"), NO_ROWS);
     assert_eq!(hidden(&a), ["'c'|x'01090a'"]);
@@ -239,7 +240,7 @@ fn without_enforcement_local_orphans_wait_like_others() {
 
 #[test]
 fn parents_may_be_named_by_unique_columns_and_lose_them() {
-    let schema = "CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL, code TEXT COLLATE NOCASE UNIQUE);
+    let schema = "PRAGMA foreign_keys = off; CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL, code TEXT COLLATE NOCASE UNIQUE);
         SELECT crsql_as_crr('p', '{\"unique\":\"winner\"}');
         CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, code TEXT REFERENCES p (code), name UNIQUE);
         SELECT crsql_as_crr('c', '{\"fk\":\"park\",\"unique\":\"winner\"}')";
@@ -251,8 +252,7 @@ fn parents_may_be_named_by_unique_columns_and_lose_them() {
     };
     a.exec("INSERT INTO p VALUES (1, 'X'); INSERT INTO c VALUES (10, 'x', 'n')");
     sync(&a, &b);
-    a.exec("UPDATE p SET code = 'y'");
-    a.exec("UPDATE c SET code = 'Y'");
+    a.exec("BEGIN; UPDATE p SET code = 'y'; UPDATE c SET code = 'Y'; COMMIT");
     b.exec("INSERT INTO c VALUES (11, 'X', 'm')");
     sync(&a, &b);
     for s in [&a, &b] {
@@ -285,12 +285,11 @@ fn values_refer_by_the_rules_of_the_parent() {
         ("k NUMERIC PRIMARY KEY NOT NULL", "r REAL", "1, 2.5", "(1, 1), (2, 2.5)"),
     ] {
         let schema = format!(
-            "CREATE TABLE p ({parent}); CRR p;
+            "PRAGMA foreign_keys = off; CREATE TABLE p ({parent}); CRR p;
              CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, {child} REFERENCES p);
              SELECT crsql_as_crr('c', '{{\"fk\":\"park\"}}')"
         );
         let [a, b] = sites(&schema);
-        a.exec("PRAGMA foreign_keys = on");
         let keys: Vec<&str> = keys.split(", ").collect();
         a.exec(&format!("INSERT INTO p VALUES ({}), ({}); INSERT INTO c VALUES {values}", keys[0], keys[1]));
         sync(&a, &b);
@@ -310,7 +309,7 @@ fn values_refer_by_the_rules_of_the_parent() {
 
 #[test]
 fn the_policy_can_be_changed_and_outlives_alters() {
-    let [a, b] = sites(&family("ignore", ""));
+    let [a, b] = sites(&format!("PRAGMA foreign_keys = off; {}", family("ignore", "")));
     a.exec("INSERT INTO c VALUES (10, 1, '')");
     sync(&a, &b);
     for s in [&a, &b] {
@@ -345,8 +344,10 @@ fn the_policy_can_be_changed_and_outlives_alters() {
 fn a_file_that_is_opened_again_knows_who_waits() {
     let dir = TempDir::new();
     let a = Site::open(dir.join("a.db"));
-    a.exec(&family("park", "")).exec("PRAGMA journal_mode = wal; INSERT INTO c VALUES (10, 1, '')");
+    a.exec(&family("park", ""))
+        .exec("PRAGMA foreign_keys = off; PRAGMA journal_mode = wal; INSERT INTO c VALUES (10, 1, '')");
     let other = a.reopen();
+    other.exec("PRAGMA foreign_keys = off");
     drop(a);
     assert_eq!(hidden(&other), ["'c'|x'01090a'"]);
     other.exec("BEGIN; INSERT INTO p VALUES (1, ''); ROLLBACK");
@@ -354,7 +355,7 @@ fn a_file_that_is_opened_again_knows_who_waits() {
     other.exec("INSERT INTO p VALUES (1, '')");
     let a = other.reopen();
     assert_eq!(a.int("SELECT count(*) FROM c"), 1);
-    a.exec("BEGIN; SAVEPOINT s; DELETE FROM p; ROLLBACK TO s; COMMIT");
+    a.exec("PRAGMA foreign_keys = off; BEGIN; SAVEPOINT s; DELETE FROM p; ROLLBACK TO s; COMMIT");
     assert_eq!(other.int("SELECT count(*) FROM c"), 1);
     other.exec("DELETE FROM p");
     assert_eq!(a.int("SELECT count(*) FROM c"), 0);
@@ -394,7 +395,7 @@ fn what_no_rule_tells_alike_everywhere_is_refused_with_a_way_out() {
 #[test]
 fn tables_that_need_each_other_can_both_be_replicated() {
     let schema =
-        "CREATE TABLE a (id INTEGER PRIMARY KEY NOT NULL, b INT REFERENCES b DEFERRABLE INITIALLY DEFERRED);
+        "PRAGMA foreign_keys = off; CREATE TABLE a (id INTEGER PRIMARY KEY NOT NULL, b INT REFERENCES b DEFERRABLE INITIALLY DEFERRED);
         CREATE TABLE b (id INTEGER PRIMARY KEY NOT NULL, a INT REFERENCES a DEFERRABLE INITIALLY DEFERRED);
         SELECT crsql_as_crr('a', '{\"fk\":\"park\"}'); SELECT crsql_as_crr('b', '{\"fk\":\"park\"}')";
     for arrival in ARRIVALS {
