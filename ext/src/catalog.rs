@@ -9,6 +9,7 @@ pub use links::{Link, OnDelete};
 use crate::options::Options;
 use crate::schema::eligibility::ForeignKeyPolicy;
 use crate::schema::table::IndexedColumn;
+use crate::schema::tokens::{Token, tokenize};
 use crate::schema::triggers::CaptureIds;
 use crate::schema::{self, Ident, KeyShape, TableInfo};
 use crate::sqlite::{Db, Error, Result, Statement, ValueRef};
@@ -93,6 +94,10 @@ pub struct Table {
     pub referrers: Vec<u32>,
     /// Merges write it while SQLite enforces no FOREIGN KEYs: it has some, or is in one, that say who sees to that.
     pub is_unenforced: bool,
+    /// The schema's triggers hear of what merges do to its rows.
+    pub fires: bool,
+    /// A trigger of the schema that must not fire in a merge, if there is one: see [`crate::merge::fire::half_raise`].
+    pub half_raise: Option<String>,
     /// Whether its rows are shown hangs on other rows, or theirs on its.
     pub is_related: bool,
     /// The shape in SQLite's words.
@@ -269,6 +274,8 @@ pub struct Catalog {
     waiting: Vec<(u32, ForeignKeyPolicy)>,
     /// Tables whose rows are shown without their parents.
     lax: Vec<u32>,
+    /// Tables whose triggers fire during merges.
+    firing: Vec<u32>,
     tables: HashMap<u32, Option<Rc<Table>>>,
     /// The table that was asked for by name last.
     last: Option<Rc<Table>>,
@@ -365,6 +372,11 @@ impl Catalog {
         let table = match table {
             Some(mut table) => {
                 self.link(db, &mut table)?;
+                table.fires = self.firing.contains(&id) && !table.info.user_triggers.is_empty();
+                if table.fires {
+                    table.is_related = true;
+                    table.half_raise = half_raise(db)?;
+                }
                 Some(Rc::new(table))
             }
             None => None,
@@ -456,6 +468,8 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         id,
         is_related: !clashes.is_empty(),
         is_unenforced: false,
+        fires: false,
+        half_raise: None,
         links: Vec::new(),
         referrers: Vec::new(),
         clashes,
@@ -486,6 +500,18 @@ fn clashes(db: Db, id: u32, info: &TableInfo) -> Result<Vec<Vec<Term>>> {
     // Eligibility admits no others; one that came since is SQLite's business alone.
     let known = info.clashing_indexes().filter(|index| !index.expression && !index.partial);
     Ok(known.map(|index| index.columns.iter().map(term).collect()).collect())
+}
+
+/// The name of a trigger that, when it refuses, leaves something behind or takes everything with it.
+pub fn half_raise(db: Db) -> Result<Option<String>> {
+    let mut select = db.prepare("SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger'")?;
+    while select.step()? {
+        let is_half = |token: &Token<'_>| token.is_word("FAIL") || token.is_word("ROLLBACK");
+        if tokenize(select.column_str(1)?).iter().any(is_half) {
+            return Ok(Some(select.column_str(0)?.to_owned()));
+        }
+    }
+    Ok(None)
 }
 
 #[cold]

@@ -124,7 +124,12 @@ impl Options {
         json.end()
     }
 
-    /// Rows may be hidden, and then are kept as the values of their registers.
+    /// The option that goes with registers only: a hidden row is kept as their values, and triggers hear of them alone.
+    pub fn wants_registers(&self) -> Option<&'static str> {
+        self.hides().or((self.triggers == Some(Switch::On)).then_some("triggers"))
+    }
+
+    /// The option by which rows may be hidden.
     pub fn hides(&self) -> Option<&'static str> {
         let waits = self.foreign_keys.is_some_and(|policy| policy != ForeignKeyPolicy::Ignore);
         self.unique.map(|_| "unique").or(waits.then_some("fk"))

@@ -399,11 +399,20 @@ pub fn sweep(state: &State) -> Result<()> {
             parked.push((select.column_i64(10), read(&select)?));
         }
     }
+    sweep_changes(state, &parked)
+}
+
+/// As [`sweep`], of what is parked of one row.
+pub fn sweep_row(state: &State, table: &str, pk: &[u8]) -> Result<()> {
+    sweep_changes(state, &of_row(state, table, pk)?)
+}
+
+fn sweep_changes(state: &State, parked: &[(i64, Loose)]) -> Result<()> {
     let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
     for (id, change) in parked {
-        dominate(state, &change)?;
-        if is_stale(state, &change)? {
-            delete.execute(&[ValueRef::Integer(id)])?;
+        dominate(state, change)?;
+        if is_stale(state, change)? {
+            delete.execute(&[ValueRef::Integer(*id)])?;
         }
     }
     Ok(())
@@ -524,7 +533,12 @@ pub fn write_row(state: &State, table: &Table, pk: &[u8], changes: &[(i64, Loose
     values.sort_by_key(|(id, _)| *id);
     // What waited is held here, whatever was collected since.
     let _source = merge_as(state, Source::Own);
-    let outcome = merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })?;
+    let incoming = Incoming { key: &key, clock, values: &values, cells: &cells };
+    let outcome = if table.info.user_triggers.is_empty() {
+        merge_row(state, table, &incoming)?
+    } else {
+        state.db.without_triggers(|| merge_row(state, table, &incoming))?
+    };
     match &outcome {
         Outcome::Refused(reason) => {
             let mut update = state

@@ -94,6 +94,12 @@ pub struct State {
     pub source: Cell<crate::collect::Source>,
     /// The registered sites that hold what was collected, and when that was read.
     pub past_members: RefCell<Option<PastMembers>>,
+    /// What the statement of a merge that triggers hear of gives to capture.
+    pub own: RefCell<Option<crate::merge::fire::Own>>,
+    /// In this transaction triggers wrote while SQLite enforced no FOREIGN KEYs.
+    pub is_unenforced: Cell<bool>,
+    /// SQLite is committing: triggers can't write.
+    pub is_committing: Cell<bool>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
 }
@@ -155,6 +161,9 @@ impl State {
             changed_parents: RefCell::default(),
             source: Cell::new(crate::collect::Source::Peer { is_past: false }),
             past_members: RefCell::new(None),
+            own: RefCell::new(None),
+            is_unenforced: Cell::new(false),
+            is_committing: Cell::new(false),
             rows_impacted: Cell::new(0),
         }
     }
@@ -341,6 +350,13 @@ impl State {
 
     /// Stores everything: the transaction is about to commit.
     pub fn sync(&self) -> Result<()> {
+        self.is_committing.set(true);
+        let done = self.store_all();
+        self.is_committing.set(false);
+        done
+    }
+
+    fn store_all(&self) -> Result<()> {
         self.synced_at.set(self.db.data_version());
         crate::merge::settle(self)?;
         if !self.ops.borrow().is_empty() && self.store.borrow_mut().exists()? && self.may_have_parked()? {
@@ -402,6 +418,7 @@ impl State {
         self.has_parked.set(false);
         self.last_loose.set((0, 0));
         self.rows_impacted.set(0);
+        self.is_unenforced.set(false);
     }
 
     /// The transaction has committed. Another connection can't have written between its read and its commit, so what

@@ -613,6 +613,17 @@ fn filled(rng: &mut Rng, write: &str) -> String {
     sql
 }
 
+/// Names the seed of a history that fails.
+struct Named(u64);
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("CRSQL_SEED={}", self.0);
+        }
+    }
+}
+
 /// What a history came to: statements run, and rows seen hidden.
 fn history(seed: u64) -> (u64, usize) {
     let mut rng = Rng::new(seed);
@@ -643,6 +654,8 @@ fn history(seed: u64) -> (u64, usize) {
     let about = format!("seed {seed}, {policy} {action:?}, {}", schema.ddl);
     for replica in &replicas {
         replica.exec(&format!("PRAGMA foreign_keys = {}", rng.pick(&["off", "on"])));
+        // So that a seed is one history for ever.
+        replica.exec(&format!("SELECT crsql_new_site(x'{:016x}{:016x}')", rng.bits(), rng.bits()));
     }
     let (mut waiting, mut statements) = (0, 0);
     for step in 0..70 {
@@ -715,6 +728,7 @@ fn history(seed: u64) -> (u64, usize) {
 fn random_histories_show_the_rows_that_have_their_parents() {
     let (mut statements, mut waiting) = (0, 0);
     for seed in seeds(60) {
+        let _named = Named(seed);
         let (done, seen) = history(seed);
         statements += done;
         waiting += seen;

@@ -6,7 +6,7 @@ use super::{
 use crate::capture::enlist;
 use crate::catalog::Table;
 use crate::merge::hidden;
-use crate::options::Options;
+use crate::options::{Options, Switch};
 use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
@@ -28,6 +28,12 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             None => options.clone(),
         };
         let info = eligible(&state.db, name, options.policies())?;
+        if options.triggers == Some(Switch::On)
+            && let Some(trigger) = crate::catalog::half_raise(state.db)?
+        {
+            let reason = crate::merge::fire::half_raise(&trigger);
+            return Err(Error::refused(format_args!("table {name:?}: {reason}")));
+        }
         if options.hides().is_some() {
             crate::merge::hidden::create(state)?;
         }
@@ -75,10 +81,10 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
     })
 }
 
-/// A hidden row is kept as the values of its registers.
+/// A hidden row is kept as the values of its registers, and triggers hear of no others.
 fn refuse_types(table: &Table, options: &Options) -> Result<()> {
     let typed = table.columns.get(table.registers);
-    match options.hides().filter(|_| typed.is_some()) {
+    match options.wants_registers().filter(|_| typed.is_some()) {
         None => Ok(()),
         Some(option) => Err(Error::refused(format_args!(
             "table {:?}: the option {option:?} is for tables whose columns are all registers, and this one has a column of \

@@ -1,7 +1,7 @@
 //! FOREIGN KEYs between replicated tables, as far as rows wait for what they refer to.
 
 use super::{Catalog, Table};
-use crate::options::Options;
+use crate::options::{Options, Switch};
 use crate::schema::eligibility::ForeignKeyPolicy;
 use crate::schema::table::ForeignKey;
 use crate::schema::{self, Ident, TableInfo};
@@ -80,12 +80,17 @@ impl Link {
 }
 
 impl Catalog {
-    /// Notes what a table says of its FOREIGN KEYs: whether rows wait, or are at least let in without their parents.
+    /// Notes what a table says of its FOREIGN KEYs: whether rows wait, or are at least let in without their parents; and
+    /// of its triggers.
     pub(super) fn note_policy(&mut self, id: u32, options: &str) {
-        if !options.contains("\"fk\"") {
+        if options.len() <= "{}".len() {
             return;
         }
-        match Options::of_json(options).foreign_keys {
+        let options = Options::of_json(options);
+        if options.triggers == Some(Switch::On) {
+            self.firing.push(id);
+        }
+        match options.foreign_keys {
             Some(ForeignKeyPolicy::Ignore) => self.lax.push(id),
             Some(policy) => self.waiting.push((id, policy)),
             None => {}

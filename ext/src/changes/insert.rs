@@ -300,7 +300,10 @@ pub fn close_for_commit(state: &State) -> Result<()> {
         return Ok(());
     }
     // Our triggers write to a virtual table, which SQLite forbids while it commits; muted, they do nothing anyway.
-    state.db.without_triggers(|| flush(state))
+    state.is_committing.set(true);
+    let done = state.db.without_triggers(|| flush(state));
+    state.is_committing.set(false);
+    done
 }
 
 /// A savepoint opened: of a statement, or of the user, in which single statements still write at once.
@@ -481,7 +484,8 @@ fn is_collected(
 ) -> Result<bool> {
     {
         let bracket = state.bracket.borrow();
-        if bracket.open.is_none() {
+        // The last row of a statement that commits by itself would be written while triggers can't fire.
+        if bracket.open.is_none() || (table.fires && bracket.open == Some(-1)) {
             return Ok(false);
         }
         let continues = bracket.row.as_ref().is_some_and(|known| {

@@ -138,7 +138,7 @@ impl Known {
 }
 
 /// What is here of a row.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Found {
     /// Where.
     pub place: RowPlace,

@@ -13,6 +13,7 @@ pub use orphans::{reconsider, suspect_all};
 pub use resolve::resolve;
 
 use super::base::{self, RowPlace};
+use super::fire;
 use super::row::{self, Found, Incoming, Outcome};
 use crate::catalog::{Shape, Table};
 use crate::park::{self, Kind, Loose};
@@ -70,7 +71,7 @@ fn merge_related(
     found: &mut Found,
 ) -> Result<Outcome> {
     if !table.hides() && table.referrers.is_empty() {
-        return row::merge_plainly(state, table, incoming, found);
+        return fire::merge(state, table, incoming, found);
     }
     let key = key_of(table, &found.place)?;
     if table.hides() {
@@ -78,17 +79,24 @@ fn merge_related(
     }
     if table.hides()
         && has_hidden(state, table.id)?
-        && let Some(hidden) = load(state, table, &key)?
+        && let Some(pk) = pk_of(state, table, &key)?
     {
-        match incoming.clock.cl.cmp(&hidden.cl) {
-            Ordering::Less => return Ok(Outcome::Ignored),
-            Ordering::Equal => return absorb(state, table, incoming, &key, &hidden),
-            Ordering::Greater => forget(state, table, &key, &hidden)?,
+        if let Some(hidden) = load(state, table, &key)? {
+            match incoming.clock.cl.cmp(&hidden.cl) {
+                Ordering::Less => return Ok(Outcome::Ignored),
+                Ordering::Equal => return absorb(state, table, incoming, &key, &hidden),
+                Ordering::Greater => forget(state, table, &key, &hidden)?,
+            }
+        } else {
+            // Written again by its key in this transaction: that has seen what was hidden, and comes after it.
+            park::sweep_row(state, &table.name, &pk)?;
+            leave(state, table, &key)?;
+            *found = row::find(state, table, incoming.key)?;
         }
     }
     let is_alive = |found: &Found| found.clock.as_ref().is_some_and(|clock| clock.is_alive());
     let was_alive = is_alive(found);
-    let mut outcome = row::merge_plainly(state, table, incoming, found)?;
+    let mut outcome = fire::merge(state, table, incoming, found)?;
     match outcome {
         Outcome::Clash(reason) => {
             outcome = hide_incoming(state, table, incoming, found, &key, &reason)?;
@@ -431,7 +439,7 @@ pub fn note_local(state: &State) -> Result<()> {
         return Ok(());
     }
     let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
-    let is_enforced = state.db.enforces_foreign_keys()?;
+    let is_enforced = state.db.enforces_foreign_keys()? && !state.is_unenforced.get();
     for id in tables {
         let Ok(table) = state.table(id) else { continue };
         let has_hidden_rows = table.hides() && has_hidden(state, id)?;
