@@ -83,9 +83,11 @@ fn check_circles(state: &State, table: &Table) -> Result<()> {
 
 /// Refuses to make a table ordinary whose rows others wait for.
 pub fn check_unreferenced(state: &State, table: &Table) -> Result<()> {
-    for child in table.referrers.iter().filter(|child| **child != table.id) {
-        let child = state.table(*child)?.name.clone();
-        return Err(Error::from(Ineligible::HasChildren { table: table.name.clone(), child }));
+    match table.referrers.iter().find(|child| **child != table.id) {
+        None => Ok(()),
+        Some(child) => {
+            let child = state.table(*child)?.name.clone();
+            Err(Error::from(Ineligible::HasChildren { table: table.name.clone(), child }))
+        }
     }
-    Ok(())
 }
