@@ -302,6 +302,8 @@ mod tests {
         assert_eq!(count(1.5, 2.into(), 4.into()), 3.5.into());
         assert_eq!(count(f64::INFINITY, Value::Real(f64::INFINITY), 0.into()), 0.0.into());
         let own = Value::Integer(4);
+        let of_nothing = super::count(Some(&own), false, ValueRef::Null, ValueRef::Integer(2));
+        assert_eq!(of_nothing, 6.into());
         let of_real = super::count(Some(&own), false, ValueRef::Real(0.5), ValueRef::Integer(2));
         assert_eq!(of_real, 5.5.into(), "what was shown is a real");
     }

@@ -45,6 +45,7 @@ fn a_floor_that_leaves_no_room_is_refused() {
     }
     assert_eq!(Collected::decode(&told(6).collected.encode()), Some(told(6).collected));
     assert_eq!(Collected::decode(b"\x92"), None);
+    assert_eq!(Collected::decode(&Collected::default().encode()), Some(Collected::default()));
 }
 
 #[test]
@@ -113,4 +114,14 @@ fn only_changesets_of_one_site_have_a_bare_form() {
     assert_eq!(bare(&own, SiteId([2; 16])), None, "of another site");
     assert_eq!(bare(&own[..own.len() - 1], site), None, "damaged");
     assert_eq!(bare(b"", site), None);
+}
+
+#[test]
+fn a_header_of_five_million_values_is_not_held_in_memory() {
+    // An array of five million nils.
+    let mut header = vec![0xdd];
+    header.extend(5_000_000_u32.to_be_bytes());
+    header.resize(5_000_005, 0xc0);
+    let error = crate::changeset::header::decode(&header).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("too many values"), "{error}");
 }
