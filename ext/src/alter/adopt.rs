@@ -37,6 +37,9 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         if options.hides().is_some() {
             crate::merge::hidden::create(state)?;
         }
+        if options.losers.is_some() {
+            crate::losers::create(state)?;
+        }
         if let Some(table) = known {
             options.store(state.db, table.id)?;
             // A column that came by a plain ALTER may be among those that are declared.
@@ -131,6 +134,7 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
         state.db.prepare(sql)?.execute(&id)?;
     }
     hidden::forget_all(state, Some(table))?;
+    crate::losers::forget_table(state, table)?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();
