@@ -474,13 +474,6 @@ impl State {
         }
     }
 
-    /// Which rows are shown may have to change.
-    pub fn has_doubts(&self) -> bool {
-        !self.in_doubt.borrow().is_empty()
-            || !self.suspects.borrow().is_empty()
-            || !self.changed_parents.borrow().is_empty()
-    }
-
     /// Adds a row with a rowid to the buffer, as `kind` of `set`.
     #[inline]
     pub fn record(&self, table: u32, kind: Kind, rowid: i64, set: &Columns) -> Result<()> {

@@ -18,7 +18,10 @@ use std::rc::Rc;
 
 /// Shows and hides rows until those that are shown are those that all rows decide.
 pub fn resolve(state: &State) -> Result<()> {
-    if !state.has_doubts() {
+    let is_settled = state.in_doubt.borrow().is_empty()
+        && state.suspects.borrow().is_empty()
+        && state.changed_parents.borrow().is_empty();
+    if is_settled {
         return Ok(());
     }
     let _mute = state.mute();
