@@ -33,10 +33,12 @@ impl State {
 
     /// Back to `mark`, after SQLite undid what one of our statements and its triggers wrote.
     pub fn rewind(&self, mark: Mark) {
-        self.ops.borrow_mut().rewind(mark);
+        let was_written = self.ops.borrow_mut().rewind(mark);
         self.candidates.borrow_mut().clear();
         *self.replay.borrow_mut() = Default::default();
-        self.store.borrow_mut().forget_to_savepoint(mark.has_written());
+        if was_written {
+            self.store.borrow_mut().forget_to_savepoint(mark.has_written());
+        }
         self.tombstones.borrow_mut().1 = u32::MAX;
         self.hidden.borrow_mut().1 = u32::MAX;
         self.last_merged.set(None);
