@@ -16,6 +16,7 @@ use crsql_core::merge::{CellClock, Stamp, TieBreak, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -393,10 +394,24 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
 /// local writes dominate what is parked of theirs, since that, too, was seen here.
 pub fn sweep(state: &State) -> Result<()> {
     let mut parked: Vec<(i64, Loose)> = Vec::new();
-    {
-        let mut select = state.db.prepare(&SELECT.replace(" FROM", ", id FROM"))?;
-        while select.step()? {
-            parked.push((select.column_i64(10), read(&select)?));
+    // Only of tables that were written, unless some of what was written is in the store already.
+    let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
+    let tables: Vec<Option<u32>> =
+        if state.store.borrow().is_spilled() { vec![None] } else { tables.into_iter().map(Some).collect() };
+    let sql = SELECT.replace(" FROM", ", id FROM");
+    let mut select = state.db.prepare(&format!("{sql} WHERE ?1 IS NULL OR table_name = ?1"))?;
+    let mut select_of = state.db.prepare(&format!("{sql} WHERE table_name = ?1"))?;
+    for id in tables {
+        let table = id.map(|id| state.table(id));
+        let (name, select) = match &table {
+            None => (ValueRef::Null, &mut select),
+            Some(Ok(table)) => (ValueRef::Text(table.name.as_bytes()), &mut select_of),
+            Some(Err(_)) => continue,
+        };
+        let args = [name];
+        let mut rows = select.query(&args)?;
+        while rows.step()? {
+            parked.push((rows.column_i64(10), read(&rows)?));
         }
     }
     sweep_changes(state, &parked)

@@ -402,3 +402,27 @@ fn tables_that_need_each_other_can_both_be_replicated() {
         assert_sound(&[&x, &y]);
     }
 }
+
+#[test]
+fn a_site_that_begins_again_keeps_unsent_children_and_shows_those_that_have_parents() {
+    for enforced in ["off", "on"] {
+        let [a, c] = sites(&family("park", "ON DELETE CASCADE"));
+        for s in [&a, &c] {
+            s.exec(&format!("PRAGMA foreign_keys = {enforced}"));
+        }
+        a.exec("INSERT INTO p VALUES (1, ''), (2, ''); INSERT INTO c VALUES (10, 1, ''), (20, 2, '')");
+        sync(&a, &c);
+        a.exec("DELETE FROM c WHERE p = 1; DELETE FROM p WHERE id = 1");
+        a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+        assert!(a.int("SELECT crsql_gc() ->> 'tombstones_collected'") > 0);
+        c.exec("INSERT INTO c VALUES (11, 1, 'orphan'), (21, 2, 'new'); INSERT INTO p VALUES (3, ''); INSERT INTO c VALUES (31, 3, '')");
+        c.value_with("SELECT crsql_rebootstrap(?1)", &[&a.changeset()]);
+        assert_eq!(c.rows("SELECT id FROM c ORDER BY id"), ["20", "21", "31"], "{enforced}");
+        assert_eq!(hidden(&c), ["'c'|x'01090b'"]);
+        assert_sound(&[&c]);
+        sync(&a, &c);
+        assert_eq!(a.rows("SELECT id FROM c ORDER BY id"), ["20", "21", "31"]);
+        assert_eq!(a.digest(), c.digest());
+        assert_sound(&[&a, &c]);
+    }
+}

@@ -128,12 +128,20 @@ fn key_of(table: &Table, place: &RowPlace) -> Result<Vec<u8>> {
 
 // --- what is hidden -------------------------------------------------------------------------------------------
 
+/// The tables of which rows are hidden, from one to the next: a DISTINCT would read all hidden rows for each commit.
+const TABLES: &str = "
+WITH RECURSIVE found (id) AS (
+  SELECT min(table_id) FROM main.__crsql_hidden
+  UNION ALL
+  SELECT (SELECT min(table_id) FROM main.__crsql_hidden WHERE table_id > found.id) FROM found WHERE found.id IS NOT NULL)
+SELECT id FROM found WHERE id IS NOT NULL";
+
 /// True when rows of the table may be hidden.
 fn has_hidden(state: &State, table: u32) -> Result<bool> {
     let now = state.store.borrow().data_version();
     let mut known = state.hidden.borrow_mut();
     if known.1 != now {
-        let mut select = state.db.prepare("SELECT DISTINCT table_id FROM main.__crsql_hidden")?;
+        let mut select = state.db.prepare(TABLES)?;
         known.0.clear();
         while select.step()? {
             known.0.insert(select.column_i64(0) as u32);
@@ -418,10 +426,10 @@ pub fn is_hidden(state: &State, table: &Table, pk: &[u8]) -> Result<bool> {
 
 /// Forgets which rows are hidden, of one table or of all.
 pub fn forget_all(state: &State, table: Option<u32>) -> Result<()> {
-    let exists = "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_hidden'";
-    if state.db.prepare(exists)?.query_i64(&[])?.is_some() {
-        let table = table.map_or(ValueRef::Null, |id| ValueRef::Integer(i64::from(id)));
-        for hidden in ["__crsql_hidden", "__crsql_orphan"] {
+    let table = table.map_or(ValueRef::Null, |id| ValueRef::Integer(i64::from(id)));
+    for hidden in ["__crsql_hidden", "__crsql_orphan"] {
+        let exists = format!("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '{hidden}'");
+        if state.db.prepare(&exists)?.query_i64(&[])?.is_some() {
             state
                 .db
                 .prepare(&format!("DELETE FROM main.{hidden} WHERE ?1 IS NULL OR table_id = ?1"))?

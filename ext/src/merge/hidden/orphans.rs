@@ -8,7 +8,7 @@ use super::{Hidden, LOOKED_UP_MAX, doubt, has_hidden, hide_shown, keys};
 use crate::catalog::{Link, Table};
 use crate::merge::row;
 use crate::park::{self, Loose};
-use crate::sqlite::{Error, Result, ValueRef};
+use crate::sqlite::{Error, Result, Statement, ValueRef};
 use crate::state::State;
 use crsql_core::key::canonical_key;
 use crsql_core::value::Value;
@@ -138,11 +138,10 @@ fn is_shown(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<bool> 
 fn children(state: &State, child: &Table, link: &Link, parent: &[ValueRef<'_>]) -> Result<Vec<Vec<u8>>> {
     let sql =
         format!("SELECT {} FROM {} WHERE {}", child.key_list(), child.sql_name(), link.child_condition());
-    canonical_keys(state, child, &sql, parent)
+    canonical_keys(&mut state.db.prepare(&sql)?, child, parent)
 }
 
-fn canonical_keys(state: &State, table: &Table, sql: &str, args: &[ValueRef<'_>]) -> Result<Vec<Vec<u8>>> {
-    let mut select = state.db.prepare(sql)?;
+fn canonical_keys(select: &mut Statement, table: &Table, args: &[ValueRef<'_>]) -> Result<Vec<Vec<u8>>> {
     let mut rows = select.query(args)?;
     let mut found = Vec::new();
     while rows.step()? {
@@ -177,13 +176,13 @@ pub fn shown_orphans(state: &State, table: &Table) -> Result<Vec<Vec<u8>>> {
         conditions.join(" OR ")
     );
     if suspects[0].is_empty() {
-        return canonical_keys(state, table, &all, &[]);
+        return canonical_keys(&mut state.db.prepare(&all)?, table, &[]);
     }
-    let one = format!("{all} AND {}", table.key_condition());
+    let mut one = state.db.prepare(&format!("{all} AND {}", table.key_condition()))?;
     let mut found = Vec::new();
     for key in suspects {
         let values = crsql_core::pack::unpack(&key).map_err(Error::refused)?;
-        found.extend(canonical_keys(state, table, &one, &values)?);
+        found.extend(canonical_keys(&mut one, table, &values)?);
     }
     Ok(found)
 }
