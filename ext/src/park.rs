@@ -363,7 +363,7 @@ fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// Takes what waits for names that a plain ALTER has brought, before the first statement that may write: it sees
 /// the row as it is.
 pub fn take_for_new_columns(state: &State) -> Result<()> {
     if !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
@@ -376,16 +376,26 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
             names.push(select.column_str(0)?.to_owned());
         }
     }
-    let mut is_new = false;
+    let (mut is_new, mut renamed) = (false, Vec::new());
     for name in names {
-        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+        if let Some(table) = state.table_named(&name)? {
+            is_new |= !table.untriggered.is_empty();
+            if table.is_renamed {
+                renamed.push(table);
+            }
+        }
     }
-    if !is_new {
+    if !is_new && renamed.is_empty() {
         return Ok(());
     }
     crate::alter::atomically(state, || {
         crate::capture::enlist(state)?;
-        retry(state)
+        renamed.iter().try_for_each(|table| crate::former::follow(state, table))?;
+        retry(state)?;
+        if !renamed.is_empty() {
+            state.forget_schema();
+        }
+        Ok(())
     })
 }
 

@@ -70,6 +70,8 @@ pub struct State {
     pub tie_break: Cell<Option<TieBreak>>,
     /// Tables whose triggers miss a column.
     stale: RefCell<BTreeSet<u32>>,
+    /// Tables of which the catalogue does not know the names yet.
+    renamed: RefCell<BTreeSet<u32>>,
     /// The statement of [`crate::capture::restore_changes`].
     pub restore_changes: RefCell<Option<Statement>>,
     /// The statement of [`crate::capture::enlist`].
@@ -139,6 +141,7 @@ impl State {
             is_store_stale: Cell::new(false),
             tie_break: Cell::new(None),
             stale: RefCell::default(),
+            renamed: RefCell::default(),
             restore_changes: RefCell::new(None),
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
@@ -258,6 +261,9 @@ impl State {
         match self.catalog.borrow_mut().table(self.db, id)? {
             Some(table) => {
                 self.has_clashing.set(self.has_clashing.get() || !table.clashes.is_empty());
+                if table.is_renamed {
+                    self.renamed.borrow_mut().insert(id);
+                }
                 Ok(table)
             }
             None => Err(Error::refused(format_args!(
@@ -266,8 +272,16 @@ impl State {
         }
     }
 
-    /// A replicated table by its exact name.
+    /// The replicated table that changes call so: by its exact name, or one that it had before.
     pub fn table_named(&self, name: &str) -> Result<Option<Rc<Table>>> {
+        if !self.store.borrow_mut().exists()? {
+            return Ok(None);
+        }
+        self.catalog.borrow_mut().once_named(self.db, name)
+    }
+
+    /// A replicated table by its exact name.
+    pub fn table_called(&self, name: &str) -> Result<Option<Rc<Table>>> {
         if !self.store.borrow_mut().exists()? {
             return Ok(None);
         }
@@ -344,12 +358,19 @@ impl State {
         crate::merge::hidden::note_local(self)?;
         crate::merge::hidden::resolve(self)?;
         let stale = std::mem::take(&mut *self.stale.borrow_mut());
-        let has_new_columns = !stale.is_empty();
+        let renamed = std::mem::take(&mut *self.renamed.borrow_mut());
+        let has_new_names = !stale.is_empty() || !renamed.is_empty();
+        // Each name must have been known while it was one, or it would be unknown once it is a former one.
+        for id in renamed {
+            let table = self.catalog.borrow_mut().table(self.db, id)?;
+            table.map_or(Ok(()), |table| crate::former::follow(self, &table))?;
+            self.forget_schema();
+        }
         for table in stale {
             crate::alter::renew_triggers(self, table)?;
         }
-        if has_new_columns && self.may_have_parked()? {
-            // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
+        if has_new_names && self.may_have_parked()? {
+            // What waited for them; triggers are off because SQLite allows them nothing while it commits.
             self.db.without_triggers(|| crate::park::retry(self))?;
         }
         if !self.has_uncommitted() {
