@@ -364,7 +364,7 @@ fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// Takes what waits for names that a plain ALTER has brought, before the first statement that may write: it sees
 /// the row as it is.
 pub fn take_for_new_columns(state: &State) -> Result<()> {
     if !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
@@ -377,16 +377,26 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
             names.push(select.column_str(0)?.to_owned());
         }
     }
-    let mut is_new = false;
+    let (mut is_new, mut renamed) = (false, Vec::new());
     for name in names {
-        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+        if let Some(table) = state.table_named(&name)? {
+            is_new |= !table.untriggered.is_empty();
+            if table.is_renamed {
+                renamed.push(table);
+            }
+        }
     }
-    if !is_new {
+    if !is_new && renamed.is_empty() {
         return Ok(());
     }
     crate::alter::atomically(state, || {
         crate::capture::enlist(state)?;
-        retry(state)
+        renamed.iter().try_for_each(|table| crate::former::follow(state, table))?;
+        retry(state)?;
+        if !renamed.is_empty() {
+            state.forget_schema();
+        }
+        Ok(())
     })
 }
 
@@ -396,20 +406,15 @@ pub fn sweep(state: &State) -> Result<()> {
     let mut parked: Vec<(i64, Loose)> = Vec::new();
     // Only of tables that were written, unless some of what was written is in the store already.
     let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
-    let tables: Vec<Option<u32>> =
-        if state.store.borrow().is_spilled() { vec![None] } else { tables.into_iter().map(Some).collect() };
-    let sql = SELECT.replace(" FROM", ", id FROM");
-    let mut select = state.db.prepare(&format!("{sql} WHERE ?1 IS NULL OR table_name = ?1"))?;
-    let mut select_of = state.db.prepare(&format!("{sql} WHERE table_name = ?1"))?;
-    for id in tables {
-        let table = id.map(|id| state.table(id));
-        let (name, select) = match &table {
-            None => (ValueRef::Null, &mut select),
-            Some(Ok(table)) => (ValueRef::Text(table.name.as_bytes()), &mut select_of),
-            Some(Err(_)) => continue,
-        };
-        let args = [name];
-        let mut rows = select.query(&args)?;
+    let tables: Vec<_> = tables.into_iter().filter_map(|id| state.table(id).ok()).collect();
+    let is_all = state.store.borrow().is_spilled()
+        || tables.iter().any(|table| table.is_renamed || !table.formers.is_empty());
+    let condition = if is_all { "?1 IS NULL" } else { "table_name = ?1" };
+    let sql = format!("{} WHERE {condition}", SELECT.replace(" FROM", ", id FROM"));
+    let mut select = state.db.prepare(&sql)?;
+    let names = tables.iter().map(|table| ValueRef::Text(table.name.as_bytes()));
+    for name in if is_all { vec![ValueRef::Null] } else { names.collect() } {
+        let mut rows = select.query(std::slice::from_ref(&name))?;
         while rows.step()? {
             parked.push((rows.column_i64(10), read(&rows)?));
         }
@@ -417,12 +422,8 @@ pub fn sweep(state: &State) -> Result<()> {
     sweep_changes(state, &parked)
 }
 
-/// As [`sweep`], of what is parked of one row.
-pub fn sweep_row(state: &State, table: &str, pk: &[u8]) -> Result<()> {
-    sweep_changes(state, &of_row(state, table, pk)?)
-}
-
-fn sweep_changes(state: &State, parked: &[(i64, Loose)]) -> Result<()> {
+/// As [`sweep`], of these changes.
+pub fn sweep_changes(state: &State, parked: &[(i64, Loose)]) -> Result<()> {
     let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
     for (id, change) in parked {
         dominate(state, change)?;

@@ -70,6 +70,8 @@ pub struct State {
     pub tie_break: Cell<Option<TieBreak>>,
     /// Tables whose triggers miss a column.
     stale: RefCell<BTreeSet<u32>>,
+    /// Tables of which the catalogue does not know the names yet.
+    renamed: RefCell<BTreeSet<u32>>,
     /// The statement of [`crate::capture::restore_changes`].
     pub restore_changes: RefCell<Option<Statement>>,
     /// The statement of [`crate::capture::enlist`].
@@ -149,6 +151,7 @@ impl State {
             is_store_stale: Cell::new(false),
             tie_break: Cell::new(None),
             stale: RefCell::default(),
+            renamed: RefCell::default(),
             restore_changes: RefCell::new(None),
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
@@ -273,6 +276,9 @@ impl State {
         match self.catalog.borrow_mut().table(self.db, id)? {
             Some(table) => {
                 self.has_related.set(self.has_related.get() || table.is_related);
+                if table.is_renamed {
+                    self.renamed.borrow_mut().insert(id);
+                }
                 Ok(table)
             }
             None => Err(Error::refused(format_args!(
@@ -281,8 +287,16 @@ impl State {
         }
     }
 
-    /// A replicated table by its exact name.
+    /// The replicated table that changes call so: by its exact name, or one that it had before.
     pub fn table_named(&self, name: &str) -> Result<Option<Rc<Table>>> {
+        if !self.store.borrow_mut().exists()? {
+            return Ok(None);
+        }
+        self.catalog.borrow_mut().once_named(self.db, name)
+    }
+
+    /// A replicated table by its exact name.
+    pub fn table_called(&self, name: &str) -> Result<Option<Rc<Table>>> {
         if !self.store.borrow_mut().exists()? {
             return Ok(None);
         }
@@ -366,12 +380,19 @@ impl State {
         crate::merge::hidden::note_local(self)?;
         crate::merge::hidden::resolve(self)?;
         let stale = std::mem::take(&mut *self.stale.borrow_mut());
-        let has_new_columns = !stale.is_empty();
+        let renamed = std::mem::take(&mut *self.renamed.borrow_mut());
+        let has_new_names = !stale.is_empty() || !renamed.is_empty();
+        // Each name must have been known while it was one, or it would be unknown once it is a former one.
+        for id in renamed {
+            let table = self.catalog.borrow_mut().table(self.db, id)?;
+            table.map_or(Ok(()), |table| crate::former::follow(self, &table))?;
+            self.forget_schema();
+        }
         for table in stale {
             crate::alter::renew_triggers(self, table)?;
         }
-        if has_new_columns && self.may_have_parked()? {
-            // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
+        if has_new_names && self.may_have_parked()? {
+            // What waited for them; triggers are off because SQLite allows them nothing while it commits.
             self.db.without_triggers(|| crate::park::retry(self))?;
         }
         if !self.has_uncommitted() {
@@ -501,33 +522,6 @@ impl State {
         self.ops.borrow_mut().set_written(outer);
         self.last_merged.set(None);
         *self.replay.borrow_mut() = Default::default();
-        Ok(())
-    }
-
-    /// Versions that the open transaction holds completely once it commits.
-    pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
-        self.completed.borrow_mut().extend(completed);
-    }
-
-    /// A change may have come without the rest of its version.
-    #[inline]
-    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
-        if version == 0 || self.last_loose.get() == (site, version) {
-            return Ok(());
-        }
-        self.last_loose.set((site, version));
-        if self.store.borrow_mut().holds_version(site, version)? {
-            Ok(())
-        } else {
-            self.mark_loose(site, version)
-        }
-    }
-
-    /// A change takes another apply position than the rest of its version.
-    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
-        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
-            self.completed.borrow_mut().push((site | LOOSE, version, version));
-        }
         Ok(())
     }
 

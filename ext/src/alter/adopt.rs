@@ -135,6 +135,7 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
     }
     hidden::forget_all(state, Some(table))?;
     crate::losers::forget_table(state, table)?;
+    crate::former::forget(state, table)?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();

@@ -150,6 +150,7 @@ fn match_columns(state: &State, known: &Known, info: &crate::schema::TableInfo) 
                 ValueRef::Integer(i64::from(*id)),
                 ValueRef::Text(renamed.as_bytes()),
             ])?;
+        crate::former::renamed_column(state, known.id, &info.name, *id, (name, renamed))?;
     }
     Ok(())
 }

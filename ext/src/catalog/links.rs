@@ -4,6 +4,7 @@ use super::{Catalog, Table};
 use crate::options::{Options, Switch};
 use crate::schema::eligibility::ForeignKeyPolicy;
 use crate::schema::table::ForeignKey;
+use crate::schema::tokens::{Token, tokenize};
 use crate::schema::{self, Ident, TableInfo};
 use crate::sqlite::{Db, Result, ValueRef};
 use crsql_core::key::{Affinity, Collation, KeyColumn};
@@ -97,8 +98,13 @@ impl Catalog {
         }
     }
 
-    /// Fills in what a table refers to, and who refers to it.
+    /// Fills in what a table refers to, and who refers to it, and whether its triggers fire.
     pub(super) fn link(&self, db: Db, table: &mut Table) -> Result<()> {
+        table.fires = self.firing.contains(&table.id) && !table.info.user_triggers.is_empty();
+        if table.fires {
+            table.is_related = true;
+            table.half_raise = half_raise(db)?;
+        }
         if self.waiting.is_empty() && self.lax.is_empty() {
             return Ok(());
         }
@@ -213,4 +219,16 @@ fn link(
 
 fn is_numeric(affinity: Affinity) -> bool {
     !matches!(affinity, Affinity::Blob | Affinity::Text)
+}
+
+/// The name of a trigger that, when it refuses, leaves something behind or takes everything with it.
+pub fn half_raise(db: Db) -> Result<Option<String>> {
+    let mut select = db.prepare("SELECT name, sql FROM main.sqlite_master WHERE type = 'trigger'")?;
+    while select.step()? {
+        let is_half = |token: &Token<'_>| token.is_word("FAIL") || token.is_word("ROLLBACK");
+        if tokenize(select.column_str(1)?).iter().any(is_half) {
+            return Ok(Some(select.column_str(0)?.to_owned()));
+        }
+    }
+    Ok(None)
 }

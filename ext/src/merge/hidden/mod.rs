@@ -89,7 +89,7 @@ fn merge_related(
             }
         } else {
             // Written again by its key in this transaction: that has seen what was hidden, and comes after it.
-            park::sweep_row(state, &table.name, &pk)?;
+            park::sweep_changes(state, &park::of_row(state, &table.name, &pk)?)?;
             leave(state, table, &key)?;
             *found = row::find(state, table, incoming.key)?;
         }
@@ -255,48 +255,7 @@ fn follow_names(state: &State, table: &Table) -> Result<()> {
     if state.named_at.borrow().get(&table.id) == Some(&version) || !has_hidden(state, table.id)? {
         return Ok(());
     }
-    let id = [ValueRef::Integer(i64::from(table.id))];
-    let name = state
-        .db
-        .prepare("SELECT name FROM main.__crsql_table WHERE id = ?1")?
-        .query_row(&id, |row| Ok(row.column_str(0)?.to_owned()))?;
-    if let Some(old) = name.filter(|old| *old != table.name) {
-        state
-            .db
-            .prepare("UPDATE OR REPLACE main.__crsql_parked SET table_name = ?2 WHERE table_name = ?1")?
-            .execute(&[ValueRef::Text(old.as_bytes()), ValueRef::Text(table.name.as_bytes())])?;
-        state
-            .db
-            .prepare("UPDATE main.__crsql_table SET name = ?2 WHERE id = ?1")?
-            .execute(&[id[0], ValueRef::Text(table.name.as_bytes())])?;
-    }
-    let mut renamed: Vec<(u32, String, String)> = Vec::new();
-    {
-        let mut select = state.db.prepare("SELECT id, name FROM main.__crsql_column WHERE table_id = ?1")?;
-        let mut rows = select.query(&id)?;
-        while rows.step()? {
-            if let Some(column) = table.column(rows.column_i64(0) as u32)
-                && column.name != rows.column_str(1)?
-            {
-                renamed.push((column.id, rows.column_str(1)?.to_owned(), column.name.clone()));
-            }
-        }
-    }
-    // Only names: a column that is new here gets its id with its triggers.
-    let mut rename =
-        state.db.prepare("UPDATE main.__crsql_column SET name = ?3 WHERE table_id = ?1 AND id = ?2")?;
-    for (column, old, new) in renamed {
-        rename.execute(&[id[0], ValueRef::Integer(i64::from(column)), ValueRef::Text(new.as_bytes())])?;
-        let (old, new) = (park::cid_of(&old), park::cid_of(&new));
-        state
-            .db
-            .prepare("UPDATE OR REPLACE main.__crsql_parked SET cid = ?3 WHERE table_name = ?1 AND cid = ?2")?
-            .execute(&[
-                ValueRef::Text(table.name.as_bytes()),
-                ValueRef::Text(old.as_bytes()),
-                ValueRef::Text(new.as_bytes()),
-            ])?;
-    }
+    crate::former::follow(state, table)?;
     state.named_at.borrow_mut().insert(table.id, version);
     Ok(())
 }
