@@ -92,6 +92,9 @@ pub struct State {
     pub past_members: RefCell<Option<PastMembers>>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
+    /// Texts that somebody types in.
+    #[cfg(feature = "text")]
+    pub texts: RefCell<crate::typed::text::Texts>,
 }
 
 /// See [`State::past_members`].
@@ -150,6 +153,8 @@ impl State {
             source: Cell::new(crate::collect::Source::Peer { is_past: false }),
             past_members: RefCell::new(None),
             rows_impacted: Cell::new(0),
+            #[cfg(feature = "text")]
+            texts: RefCell::default(),
         }
     }
 
