@@ -319,7 +319,10 @@ pub fn write(
     }
     low.revision = new_revision();
     store_level(state, row.table.id, typed, row.facts_key, &low, false)?;
-    record_changed(state, row.table, row.rowid, row.key, &columns)?;
+    // One by one, because each has a clock of its own to go on from.
+    for slot in columns.iter() {
+        record_changed(state, row.table, row.rowid, row.key, &Columns::one(slot))?;
+    }
     let now = Value::text(document.text());
     state.texts.borrow_mut().keep(place, low.revision, document);
     show_else(state, row, typed, &now, &new)
