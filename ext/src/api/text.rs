@@ -2,7 +2,7 @@
 
 use crate::alter::{atomically, enter};
 use crate::catalog::{Table, Typed};
-use crate::merge::{RowPlace, clock_by_key, locate, shown_value};
+use crate::merge::{RowPlace, clock_by_key, locate};
 use crate::schema::Ident;
 use crate::sqlite::{Call, Error, Flags, Result, ValueRef};
 use crate::state::State;
@@ -76,7 +76,15 @@ impl<'c> Target<'c> {
         let clock = clock_by_key(state, &table, &key)?.filter(RowClock::is_alive);
         let (place, _) = locate(state, &table, &key)?;
         let Some(clock) = clock else { return refuse(format!("table {name:?} has no row with this key")) };
-        let shown = shown_value(state, &table, place.rowid, &key, typed.slot)?;
+        let sql = format!(
+            "SELECT {} FROM {} WHERE {}",
+            Ident(&typed.name),
+            table.sql_name(),
+            table.collated_key_condition()
+        );
+        let mut select = state.pool.prepare(state.db, &sql)?;
+        let shown = select.query_row(&key, |row| Ok(row.column_value(0).to_owned_value()))?.unwrap_or_default();
+        drop(select);
         Ok(Target { table, typed, key, place, clock, shown, rest })
     }
 
@@ -119,7 +127,8 @@ impl<'c> Target<'c> {
             self.table.collated_key_condition()
         );
         let params: Vec<ValueRef<'_>> = self.key.iter().copied().chain([new]).collect();
-        state.db.prepare(&sql)?.execute(&params)
+        // Not one of the table's own statements: capture may use that for the same column while this one runs.
+        state.pool.prepare(state.db, &sql)?.execute(&params)
     }
 }
 
