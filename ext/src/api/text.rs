@@ -83,7 +83,8 @@ impl<'c> Target<'c> {
             table.collated_key_condition()
         );
         let mut select = state.pool.prepare(state.db, &sql)?;
-        let shown = select.query_row(&key, |row| Ok(row.column_value(0).to_owned_value()))?.unwrap_or_default();
+        let shown =
+            select.query_row(&key, |row| Ok(row.column_value(0).to_owned_value()))?.unwrap_or_default();
         drop(select);
         Ok(Target { table, typed, key, place, clock, shown, rest })
     }

@@ -3,7 +3,7 @@
 //! A site has a cell on each of a few levels, and every level has a slot and a blob of its own in `__crsql_typed`, so
 //! that a keystroke rewrites the small one only. All that is decided is in [`crsql_core::text`].
 
-use super::capture::{is_stored_as, show};
+use super::capture::show;
 use super::{Facts, facts, store_unless, stored};
 use crate::capture::record_changed;
 use crate::catalog::{Table, Typed};
@@ -264,7 +264,6 @@ pub fn write(
     let mut low = row.facts(state, typed, shown)?;
     let (site, site_id) = own_site(state)?;
     let own = low.cell(typed, typed.slot, site).cloned();
-    let new = new.to_owned_value();
     let prepared = state.texts.borrow_mut().typed.take().filter(|(known, ..)| *known == place);
 
     let mut cells = Vec::new();
@@ -273,7 +272,7 @@ pub fn write(
     let base = base_of(&low, &cells, shown);
     if prepared.is_none()
         && is_low
-        && let Some(first) = text::first(base.as_ref(), &cells, own.as_ref(), &new)
+        && let Some(first) = text::first(base.as_ref(), &cells, own.as_ref(), new)
     {
         low.set(typed, typed.slot, site, first);
         cells.clear();
@@ -288,17 +287,18 @@ pub fn write(
         Some((_, document, part)) => (document, part),
         None => (row.document(state, typed, &low, shown)?, Part::default()),
     };
-    let wanted = match &new {
-        Value::Text(text) => String::from_utf8_lossy(text),
-        _ => "".into(),
+    // What is no valid text was refused before.
+    let wanted = match new {
+        ValueRef::Text(text) => std::str::from_utf8(text).unwrap_or_default(),
+        _ => "",
     };
     if document.text() != wanted {
-        part.add(document.edit(&wanted).map_err(|error| refused(row.table, typed, error))?);
+        part.add(document.edit(wanted).map_err(|error| refused(row.table, typed, error))?);
     }
     if part.is_empty() {
-        let now = document.text().to_owned();
+        let done = show_else(state, row, typed, document.text(), new);
         state.texts.borrow_mut().keep(place, low.revision, document);
-        return show_else(state, row, typed, &Value::text(&now), &new);
+        return done;
     }
     let written = text::write(&site_id, row.clock.cl, part, |level| match level {
         0 => Ok(own.clone()),
@@ -323,9 +323,9 @@ pub fn write(
     for slot in columns.iter() {
         record_changed(state, row.table, row.rowid, row.key, &Columns::one(slot))?;
     }
-    let now = Value::text(document.text());
+    let done = show_else(state, row, typed, document.text(), new);
     state.texts.borrow_mut().keep(place, low.revision, document);
-    show_else(state, row, typed, &now, &new)
+    done
 }
 
 fn own_cell(state: &State, row: &Row<'_>, typed: &Typed, level: usize, site: u32) -> Result<Option<Value>> {
@@ -335,11 +335,12 @@ fn own_cell(state: &State, row: &Row<'_>, typed: &Typed, level: usize, site: u32
 }
 
 /// Lets the base table show what the text says, if the writer asked for something else.
-fn show_else(state: &State, row: &Row<'_>, typed: &Typed, now: &Value, asked: &Value) -> Result<()> {
-    if is_stored_as(now, asked.as_ref(), typed.affinity) {
+fn show_else(state: &State, row: &Row<'_>, typed: &Typed, now: &str, asked: ValueRef<'_>) -> Result<()> {
+    let now = ValueRef::Text(now.as_bytes());
+    if now.same(&asked) {
         return Ok(());
     }
-    show(state, row.table, typed, row.rowid, row.key, now.as_ref())
+    show(state, row.table, typed, row.rowid, row.key, now)
 }
 
 /// An error that names the text.

@@ -43,19 +43,30 @@ pub fn diff<'a>(old: &str, new: &'a str) -> Vec<Edit<'a>> {
 /// Where the texts begin to differ, and where each begins to be equal again.
 fn differing(old: &str, new: &str) -> (usize, usize, usize) {
     let (a, b) = (old.as_bytes(), new.as_bytes());
-    let mut start = common(a.iter(), b.iter());
+    let mut start = common_start(a, b);
     while start > 0 && !(begins(old, start) && begins(new, start)) {
         start -= 1;
     }
-    let mut tail = common(a[start..].iter().rev(), b[start..].iter().rev());
+    let mut tail = common_end(&a[start..], &b[start..]);
     while tail > 0 && !(begins(old, old.len() - tail) && begins(new, new.len() - tail)) {
         tail -= 1;
     }
     (start, old.len() - tail, new.len() - tail)
 }
 
-fn common<'a>(a: impl Iterator<Item = &'a u8>, b: impl Iterator<Item = &'a u8>) -> usize {
-    a.zip(b).take_while(|(a, b)| a == b).count()
+/// Bytes that are compared at once: a text is long, and what changes in it short.
+const CHUNK: usize = 128;
+
+fn common_start(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.chunks_exact(CHUNK).zip(b.chunks_exact(CHUNK)).take_while(|(a, b)| a == b).count();
+    let start = chunks * CHUNK;
+    start + a[start..].iter().zip(&b[start..]).take_while(|(a, b)| a == b).count()
+}
+
+fn common_end(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.rchunks_exact(CHUNK).zip(b.rchunks_exact(CHUNK)).take_while(|(a, b)| a == b).count();
+    let (a, b) = (&a[..a.len() - chunks * CHUNK], &b[..b.len() - chunks * CHUNK]);
+    chunks * CHUNK + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
 /// Whether an edit may begin there.

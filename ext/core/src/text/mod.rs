@@ -1,7 +1,7 @@
 //! Columns of type text: what many people typed, merged character by character.
 //!
-//! Every site has its **part** of a text, as it has of a counter: what it typed and deleted, as a Yjs update
-//! ([`part`]). So that a keystroke need not send all that the site ever typed, a part lies in [`LEVELS`] cells: the
+//! Every site has its **part** of a text, as it has of a counter: what it typed and deleted, which is a Yjs update
+//! in other bytes ([`part`]). So that a keystroke need not send all that the site ever typed, a part lies in [`LEVELS`] cells: the
 //! first takes what is new, and when it is full goes into the next one, which is sixteen times as large. Each is a
 //! cell like any other and the newest one of its site wins; a site writes two that exchange something in one version,
 //! so whoever has the newer of both has all that was in either.
@@ -13,7 +13,7 @@
 //! |---|---|
 //! | NULL | nothing was typed |
 //! | TEXT | the author put this into a new row, or an empty text, at once |
-//! | BLOB | an update; what can't be read as one means nothing |
+//! | BLOB | a packed part; what can't be read as one means nothing |
 //!
 //! **Clients.** Yjs names characters by a client's number. Those from 2^52 on are given here: to a site in one
 //! incarnation of a row, so that a clone with a new name, or a row that begins anew, never reuses one; and to what a
@@ -26,7 +26,7 @@ pub mod part;
 pub mod weave;
 
 use crate::ids::SiteId;
-use crate::value::Value;
+use crate::value::{Value, ValueRef};
 use part::{Block, Part};
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub type TextCell = (SiteId, usize, Value);
 fn part_of(site: &SiteId, cl: u64, value: &Value) -> Part {
     match value {
         Value::Text(_) => typed_at_once(client_of(site, cl, 0), &text_of(value)),
-        Value::Blob(update) => Part::decode(update).unwrap_or_default(),
+        Value::Blob(packed) => Part::unpack(packed).unwrap_or_default(),
         _ => Part::default(),
     }
 }
@@ -95,7 +95,7 @@ fn typed_at_once(client: u64, text: &str) -> Part {
 /// A value as text; nothing for what is none.
 fn text_of(value: &Value) -> std::borrow::Cow<'_, str> {
     match value.as_ref() {
-        crate::value::ValueRef::Text(bytes) => String::from_utf8_lossy(bytes),
+        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes),
         _ => "".into(),
     }
 }
@@ -133,7 +133,7 @@ pub fn set(
     new: &Value,
     level: impl Fn(usize) -> Option<Value>,
 ) -> Result<Vec<(usize, Value)>, document::UpdateError> {
-    if let Some(first) = first(base, cells, level(0).as_ref(), new) {
+    if let Some(first) = first(base, cells, level(0).as_ref(), new.as_ref()) {
         return Ok(vec![(0, first)]);
     }
     let edits = document::Document::new(base, cells, cl, Some(site)).edit(&text_of(new))?;
@@ -145,9 +145,14 @@ pub fn set(
 
 /// The cell of a text that nobody has typed in before, if `new` is the first that is typed: as it is. `own` is the
 /// site's cell of the first level.
-pub fn first(base: Option<&Value>, cells: &[TextCell], own: Option<&Value>, new: &Value) -> Option<Value> {
+pub fn first(
+    base: Option<&Value>,
+    cells: &[TextCell],
+    own: Option<&Value>,
+    new: ValueRef<'_>,
+) -> Option<Value> {
     let is_first = is_null(base, cells) && own.is_none_or(|own| *own == Value::Null);
-    (is_first && matches!(new, Value::Text(_))).then(|| new.clone())
+    (is_first && matches!(new, ValueRef::Text(_))).then(|| new.to_owned_value())
 }
 
 /// A site's cells after it wrote `edits` on top of what they were: those that are others now. `level` reads what they
@@ -174,14 +179,14 @@ pub fn write<E>(
             part.compact();
             emptied.push(at);
         }
-        let bytes = part.encode();
+        let bytes = part.pack();
         if LEVEL_BYTES.get(at).is_none_or(|most| bytes.len() <= *most) {
             emptied.retain(|known| *known != at);
             let mut cells = Vec::new();
             if at > 0 {
-                cells.push((0, Value::Blob(Part::default().encode())));
+                cells.push((0, Value::Blob(Part::default().pack())));
             }
-            cells.extend(emptied.into_iter().map(|at| (at, Value::Blob(Part::default().encode()))));
+            cells.extend(emptied.into_iter().map(|at| (at, Value::Blob(Part::default().pack()))));
             cells.push((at, Value::Blob(bytes)));
             return Ok(cells);
         }
@@ -192,7 +197,7 @@ pub fn write<E>(
 /// The same cell under another name of its author: what it typed becomes the work of `new`.
 pub fn renamed(value: &Value, old: &SiteId, new: &SiteId) -> Value {
     let Value::Blob(bytes) = value else { return value.clone() };
-    let Ok(part) = Part::decode(bytes) else { return value.clone() };
+    let Ok(part) = Part::unpack(bytes) else { return value.clone() };
     let (old, new) = (site_bits(old), site_bits(new));
     let rename = |client: u64| match client < BASES && client >> SITE_SHIFT == old >> SITE_SHIFT {
         true => new | client & ((1 << SITE_SHIFT) - 1),
@@ -206,7 +211,7 @@ pub fn renamed(value: &Value, old: &SiteId, new: &SiteId) -> Value {
         renamed.blocks.insert(rename(client), blocks);
     }
     renamed.deletes = part.deletes.into_iter().map(|(client, ranges)| (rename(client), ranges)).collect();
-    Value::Blob(renamed.encode())
+    Value::Blob(renamed.pack())
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What one site wrote of a text, in the bytes in which Yjs keeps it: an update, version 1.
 //!
+//! That is how editors and the library that makes documents exchange it. In a cell it is **packed**: clients' numbers, of
+//! eight bytes each, stand once, in front, and after that their place in that list; and the text's name is left out.
+//!
 //! Only what a plain text needs is read and written: runs of characters, deleted runs, holes, and ranges of deletes.
 //! Everything else that an update may hold, formats, maps, nested documents, is refused here, so the library that
 //! makes a document of it never meets it.
@@ -8,6 +11,7 @@
 //! update  = count:n (client)* count:n (client deletes)*
 //! client  = blocks:n id:n clock:n block*          n = LEB128
 //! block   = info:u8 [left:id] [right:id] [1 root] content      no root after an origin
+//! packed  = count:n id* update                                 in it, places for ids, and no roots
 //! ```
 
 use std::collections::BTreeMap;
@@ -221,7 +225,23 @@ impl Part {
     /// # Errors
     /// Says what is wrong with it. Whatever the bytes are, memory stays in proportion to them.
     pub fn decode(bytes: &[u8]) -> Result<Part> {
-        let mut bytes = Reader(bytes);
+        Part::read(Reader { bytes, clients: None })
+    }
+
+    /// Reads what a cell holds.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn unpack(bytes: &[u8]) -> Result<Part> {
+        let mut bytes = Reader { bytes, clients: None };
+        let mut clients = Vec::new();
+        for _ in 0..bytes.number()? {
+            clients.push(bytes.client()?);
+        }
+        Part::read(Reader { bytes: bytes.bytes, clients: Some(clients) })
+    }
+
+    fn read(mut bytes: Reader<'_>) -> Result<Part> {
         let mut part = Part::default();
         for _ in 0..bytes.number()? {
             let count = bytes.number()?;
@@ -252,18 +272,35 @@ impl Part {
             }
         }
         part.deletes.retain(|_, ranges| !ranges.is_empty());
-        if bytes.0.is_empty() { Ok(part) } else { Err(PartError::Cut) }
+        if bytes.bytes.is_empty() { Ok(part) } else { Err(PartError::Cut) }
     }
 
     /// Writes it as an update.
     pub fn encode(&self) -> Vec<u8> {
+        self.write(Vec::new(), None)
+    }
+
+    /// Writes it for a cell.
+    pub fn pack(&self) -> Vec<u8> {
+        let mut clients: Vec<u64> = self.blocks.keys().chain(self.deletes.keys()).copied().collect();
+        for block in self.blocks.values().flatten() {
+            clients.extend(block.left.iter().chain(&block.right).map(|id| id.client));
+        }
+        clients.sort_unstable();
+        clients.dedup();
         let mut out = Vec::new();
+        put(&mut out, clients.len() as u64);
+        clients.iter().for_each(|client| put(&mut out, *client));
+        self.write(out, Some(&clients))
+    }
+
+    fn write(&self, mut out: Vec<u8>, clients: Option<&[u64]>) -> Vec<u8> {
         put(&mut out, self.blocks.len() as u64);
         for (client, blocks) in self.blocks.iter().rev() {
             let first = blocks.first().map_or(0, |block| block.clock);
             let holes = blocks.windows(2).filter(|pair| pair[0].end() < pair[1].clock).count();
             put(&mut out, (blocks.len() + holes) as u64);
-            put(&mut out, *client);
+            put(&mut out, place_of(clients, *client));
             put(&mut out, first.into());
             let mut clock = first;
             for block in blocks {
@@ -271,13 +308,13 @@ impl Part {
                     out.push(SKIP);
                     put(&mut out, (block.clock - clock).into());
                 }
-                put_block(&mut out, block);
+                put_block(&mut out, block, clients);
                 clock = block.end();
             }
         }
         put(&mut out, self.deletes.len() as u64);
         for (client, ranges) in self.deletes.iter().rev() {
-            put(&mut out, *client);
+            put(&mut out, place_of(clients, *client));
             put(&mut out, ranges.0.len() as u64);
             for (from, to) in ranges.iter() {
                 put(&mut out, from.into());
@@ -390,17 +427,22 @@ fn put(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
-/// Writes a block.
-fn put_block(out: &mut Vec<u8>, block: &Block) {
+/// What stands for a client: its place among the packed ones, or itself.
+fn place_of(clients: Option<&[u64]>, client: u64) -> u64 {
+    clients.map_or(client, |clients| clients.partition_point(|known| *known < client) as u64)
+}
+
+/// Writes a block; the text's name, too, unless it is packed.
+fn put_block(out: &mut Vec<u8>, block: &Block, clients: Option<&[u64]>) {
     let content = if let Content::Text(_) = block.content { STRING } else { DELETED };
     let left = if block.left.is_some() { HAS_LEFT } else { 0 };
     let right = if block.right.is_some() { HAS_RIGHT } else { 0 };
     out.push(content | left | right);
     for id in block.left.iter().chain(&block.right) {
-        put(out, id.client);
+        put(out, place_of(clients, id.client));
         put(out, id.clock.into());
     }
-    if left | right == 0 {
+    if clients.is_none() && left | right == 0 {
         out.push(1);
         put(out, ROOT.len() as u64);
         out.extend_from_slice(ROOT.as_bytes());
@@ -414,12 +456,16 @@ fn put_block(out: &mut Vec<u8>, block: &Block) {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    bytes: &'a [u8],
+    /// Of what is packed: the clients.
+    clients: Option<Vec<u64>>,
+}
 
 impl<'a> Reader<'a> {
     fn byte(&mut self) -> Result<u8> {
-        let (first, rest) = self.0.split_first().ok_or(PartError::Cut)?;
-        self.0 = rest;
+        let (first, rest) = self.bytes.split_first().ok_or(PartError::Cut)?;
+        self.bytes = rest;
         Ok(*first)
     }
 
@@ -436,7 +482,12 @@ impl<'a> Reader<'a> {
     }
 
     fn client(&mut self) -> Result<u64> {
-        self.number().and_then(|id| if id <= CLIENT_MAX { Ok(id) } else { Err(PartError::OutOfBounds) })
+        let number = self.number()?;
+        let id = match &self.clients {
+            None => Some(number),
+            Some(clients) => usize::try_from(number).ok().and_then(|at| clients.get(at)).copied(),
+        };
+        id.filter(|id| *id <= CLIENT_MAX).ok_or(PartError::OutOfBounds)
     }
 
     fn clock(&mut self) -> Result<u32> {
@@ -452,8 +503,8 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Result<&'a str> {
         let len = usize::try_from(self.number()?).map_err(|_| PartError::OutOfBounds)?;
-        let (text, rest) = self.0.split_at_checked(len).ok_or(PartError::Cut)?;
-        self.0 = rest;
+        let (text, rest) = self.bytes.split_at_checked(len).ok_or(PartError::Cut)?;
+        self.bytes = rest;
         std::str::from_utf8(text).map_err(|_| PartError::NotUtf8)
     }
 
@@ -464,11 +515,8 @@ impl<'a> Reader<'a> {
     fn block(&mut self, info: u8, clock: u32) -> Result<Block> {
         let left = if info & HAS_LEFT != 0 { Some(self.id()?) } else { None };
         let right = if info & HAS_RIGHT != 0 { Some(self.id()?) } else { None };
-        if left.is_none()
-            && right.is_none()
-            && info & 0x1f != SKIP
-            && (self.number()? != 1 || self.text()? != ROOT)
-        {
+        let is_named = self.clients.is_none() && left.is_none() && right.is_none();
+        if is_named && (self.number()? != 1 || self.text()? != ROOT) {
             return Err(PartError::NotPlain);
         }
         let (len, content) = match info & !(HAS_LEFT | HAS_RIGHT) {

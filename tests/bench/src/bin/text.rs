@@ -1,10 +1,11 @@
 //! An editing trace typed through SQL by two sites, beside the same typed into two yrs documents.
 //!
-//!     tests/bench/editing-trace [--edits N] [--burst N]
+//!     tests/bench/editing-trace [--edits N] [--burst N] [--together N]
 //!
 //! The trace is the one of the automerge paper: 259,778 keystrokes, each an insertion or a deletion of one character.
 //! The sites take turns of `--burst` keystrokes, each keystroke a transaction of its own, and exchange what is new
-//! after each turn. yrs does the same with its documents and updates, in memory and without a file; crsql keeps two
+//! after each turn. With `--together N` so many keystrokes are one UPDATE, as of an editor that writes a few times a
+//! second. yrs does the same with its documents and updates, in memory and without a file; crsql keeps two
 //! databases, in memory too, because yrs knows no durability to compare with.
 
 use rusqlite::Connection;
@@ -48,12 +49,13 @@ struct Figures {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or("usage: text TRACE.json [--edits N] [--burst N]")?;
-    let (mut edits, mut burst) = (usize::MAX, 1000);
+    let (mut edits, mut burst, mut together) = (usize::MAX, 1000, 1);
     while let Some(option) = args.next() {
         let number = args.next().and_then(|number| number.parse().ok()).ok_or("a number is missing")?;
         match option.as_str() {
             "--edits" => edits = number,
             "--burst" => burst = number,
+            "--together" => together = number,
             _ => return Err(format!("no option is called {option}").into()),
         }
     }
@@ -66,8 +68,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         assert_eq!(text, trace.end_content);
     }
     report("yrs", &yrs, &yrs);
-    for (name, way) in [("crsql, UPDATE of the whole text", Way::Update), ("crsql, crsql_text_splice", Way::Splice)] {
-        let (figures, shown) = with_crsql(&typed, burst, way)?;
+    for (name, way) in
+        [("crsql, UPDATE of the whole text", Way::Update), ("crsql, crsql_text_splice", Way::Splice)]
+    {
+        let (figures, shown) = with_crsql(&typed, burst, together, way)?;
         assert_eq!(shown, text);
         report(name, &figures, &yrs);
     }
@@ -122,6 +126,7 @@ fn with_yrs(edits: &[Edit], burst: usize) -> Result<(Figures, String), Box<dyn s
 fn with_crsql(
     edits: &[Edit],
     burst: usize,
+    together: usize,
     way: Way,
 ) -> Result<(Figures, String), Box<dyn std::error::Error>> {
     let mut sites = Vec::new();
@@ -150,14 +155,16 @@ fn with_crsql(
         let start = Instant::now();
         let mut update = who.prepare("UPDATE note SET body = ?1 WHERE id = 1")?;
         let mut splice = who.prepare("SELECT crsql_text_splice('note', 'body', 1, ?1, ?2, ?3)")?;
-        for (at, deleted, inserted) in edits {
-            match way {
-                Way::Update => {
+        for edits in edits.chunks(together) {
+            for (at, deleted, inserted) in edits {
+                match way {
                     // The trace is ASCII: characters are bytes.
-                    text.replace_range(*at as usize..(at + deleted) as usize, inserted);
-                    update.execute([&text])?;
+                    Way::Update => text.replace_range(*at as usize..(at + deleted) as usize, inserted),
+                    Way::Splice => splice.query_row((at, deleted, inserted), |_| Ok(()))?,
                 }
-                Way::Splice => splice.query_row((at, deleted, inserted), |_| Ok(()))?,
+            }
+            if let Way::Update = way {
+                update.execute([&text])?;
             }
         }
         figures.typed += start.elapsed();
