@@ -231,7 +231,12 @@ pub fn adopt(state: &State, told: Option<&Told>) -> Result<bool> {
         let store = state.store.borrow();
         store.tail().db_version == 0 && !store.is_spilled() && state.ops.borrow().is_empty()
     };
-    if !is_empty && !own.has_seen(&version_vector(state)?, theirs) {
+    let mut held = version_vector(state)?;
+    // The deletes may have come in this very transaction.
+    for (ordinal, lo, hi) in state.completed() {
+        held.insert_range(site_of(state, ordinal)?, lo, hi);
+    }
+    if !is_empty && !own.has_seen(&held, theirs) {
         return Err(Error::refused(
             "crsql_apply: this replica has to re-bootstrap: it lacks deletes that the sender has collected, so what is \
              left there can't bring it up to date; ask the sender for everything (crsql_changeset()) and pass that to \

@@ -14,7 +14,7 @@ use crate::value::ValueRef;
 
 mod bounds;
 
-pub use bounds::{Clock, Clocks, Refusal, validate, validate_row, validate_step};
+pub use bounds::{Clock, ClockWindow, Clocks, Refusal, validate, validate_row, validate_step};
 
 /// The name of a change: which site wrote it, in which of its versions, at which place. Ordered in that sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

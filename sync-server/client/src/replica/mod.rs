@@ -11,6 +11,7 @@
 #[cfg(feature = "tokio")]
 mod adopt;
 mod answer;
+mod collect;
 mod digest;
 mod fork;
 mod journal;
@@ -27,6 +28,7 @@ pub use digest::rows;
 pub use journal::Entry;
 pub use take::{Cut, Incoming, Taken};
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crsql_core::ids::SiteId;
@@ -87,6 +89,10 @@ pub struct Replica {
     acked: u64,
     acked_changed: bool,
     batch: Option<Batch>,
+    /// Somebody sent what is left after deletes that are not here: only all of it brings this database up to date.
+    is_behind: Cell<bool>,
+    /// What had been collected when deletes were last collected here.
+    collected: Option<Vec<u8>>,
 }
 
 /// What an open batch did.
@@ -137,6 +143,8 @@ impl Replica {
             acked: 0,
             acked_changed: false,
             batch: None,
+            is_behind: Cell::new(false),
+            collected: None,
             conn,
             options,
         };
@@ -307,6 +315,8 @@ impl Replica {
             held: self.ledger.holdings(),
             fingerprint: self.ledger.fingerprint(),
             snapshot: None,
+            collected: None,
+            members_ms: 0,
         })
     }
 

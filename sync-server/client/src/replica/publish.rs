@@ -8,7 +8,7 @@
 //! blake3(changeset))`. Two files that publish different things under one version have different chains from then on.
 
 use crsql_core::change::Change;
-use crsql_core::changeset::{Changeset, Order, Piece, split, write_changes};
+use crsql_core::changeset::{Changeset, Order, Piece, split, write_changes_telling};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::message::{CODEC_PLAIN, ChainAt, Frame, Head};
@@ -164,10 +164,9 @@ fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
     }
     let changeset = Changeset::open(&bytes, &Default::default()).map_err(damaged)?;
     let changes = Changeset::changes(&bytes).map_err(damaged)?;
-    let short = write_changes(changeset.tie_break(), &changes, changeset.claims());
-    // What the header tells besides has no place in a list of changes.
-    let is_all = changeset.told().is_none() && short.len() < bytes.len();
-    Ok(if is_all { short } else { bytes })
+    let told = changeset.told();
+    let short = write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told);
+    Ok(if short.len() < bytes.len() { short } else { bytes })
 }
 
 /// The changeset without what others wrote or what has no identity, such as rows inserted into `crsql_changes`
@@ -189,7 +188,8 @@ fn only_of(bytes: Vec<u8>, site: SiteId) -> Result<Vec<u8>> {
         }
         let mut changes = Changeset::changes(&bytes).map_err(damaged)?;
         changes.retain(is_ours);
-        Ok(write_changes(changeset.tie_break(), &changes, changeset.claims()))
+        let told = changeset.told();
+        Ok(write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told))
     }
 }
 
