@@ -184,7 +184,7 @@ settings! {
     /// How often that is looked at, and deletes are collected
     tombstone_interval: Span = "10m",
     /// How long a site may stay away before deletes are collected without it; 0: they are kept for ever
-    tombstone_lease: Span = "0s",
+    tombstone_lease: Span = "0",
     /// Bytes of one HTTP request
     body_bytes: Size = "16MiB",
     /// Silence after which a connection is pinged

@@ -263,8 +263,9 @@ impl Node {
                     for entry in live {
                         let (after, upto) = (entry.pos - 1, entry.pos);
                         let echo = entry.from == Some(*id);
-                        let live = Live { after, upto, bytes: Some(entry.bytes.len() as u64), echo };
-                        self.drive(now_ms, *id, Input::Live(live), Some(entry.bytes.clone()));
+                        let bytes = entry.bytes.as_ref().map(|bytes| bytes.len() as u64);
+                        let live = Live { after, upto, bytes, echo };
+                        self.drive(now_ms, *id, Input::Live(live), entry.bytes.clone());
                     }
                 }
                 Side::Dialed(_) => {}

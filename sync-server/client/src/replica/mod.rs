@@ -101,6 +101,7 @@ struct Batch {
     gained: VersionVector,
     published: VersionVector,
     entries: Vec<Entry>,
+    entry_bytes: usize,
     restarted: bool,
 }
 
@@ -246,7 +247,7 @@ impl Replica {
             self.rollback();
             return Err(done.expect_err("it is an error"));
         }
-        let Batch { gained, published, entries, restarted } = self.batch.take().unwrap_or_default();
+        let Batch { gained, published, entries, restarted, .. } = self.batch.take().unwrap_or_default();
         Ok(Committed { gained, published, entries, restarted })
     }
 
