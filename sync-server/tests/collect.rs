@@ -258,3 +258,123 @@ async fn whoever_takes_no_snapshots_is_told_what_is_wrong() {
     one.close().await;
     relay.stop().await;
 }
+
+/// A process that ends with the test, however that ends.
+struct Process(std::process::Child, Vec<String>);
+
+impl Process {
+    fn start(arguments: &[&str]) -> Process {
+        let arguments: Vec<String> = arguments.iter().map(|argument| argument.to_string()).collect();
+        Process(Process::spawn(&arguments), arguments)
+    }
+
+    fn spawn(arguments: &[String]) -> std::process::Child {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_crsql-server"));
+        let quiet = std::process::Stdio::null;
+        command.args(arguments).stderr(quiet()).stdout(quiet()).spawn().unwrap()
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    fn start_again(&mut self) {
+        self.0 = Process::spawn(&self.1);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Rows come and go on three databases while the relay collects, everybody is killed, and some stay away for longer than
+/// their lease. `CRSQL_KILLS` says how often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_was_deleted_comes_back_and_nothing_else_goes_whoever_is_killed() {
+    let kills: u64 = std::env::var("CRSQL_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(12);
+    let dir = tempfile::tempdir().unwrap();
+    let apps = ["a.db", "b.db", "c.db"].map(|name| App::new(dir.path(), name));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let data = dir.path().join("data").display().to_string();
+    let (listen, url) = (port.to_string(), format!("ws://{port}/demo"));
+    let mut relay = Process::start(&[
+        "serve",
+        "--listen",
+        &listen,
+        "--data",
+        &data,
+        "--journal-keep=4KiB",
+        "--tombstone-lease=2s",
+        "--tombstone-interval=100ms",
+    ]);
+    let path = |app: &App| app.path.display().to_string();
+    let mut sidecars = [0, 1, 2].map(|at| Process::start(&["sync", &path(&apps[at]), &url, "--quiet"]));
+    let mut dice: u64 = 0xc011ec7;
+    let mut roll = |n: u64| {
+        dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (dice >> 33) % n
+    };
+    let (mut next, mut alive, mut away) = (0, std::collections::BTreeSet::new(), None);
+    let mut makers = Vec::new();
+    for kill in 0..kills {
+        for _ in 0..8 {
+            let who = roll(3) as usize;
+            let app = &apps[who];
+            next += 1;
+            makers.push(who);
+            app.exec(&format!("INSERT INTO todo VALUES ({next}, 'row {next}')"));
+            alive.insert(next);
+            let other = roll(next) + 1;
+            // Others' rows: who writes all over his own before any sidecar looks does not know any more that he made it.
+            let edited = roll(next) + 1;
+            if makers[edited as usize - 1] != who {
+                app.exec(&format!("UPDATE todo SET title = title || '!' WHERE id = {edited}"));
+            }
+            // Gone everywhere if it is here.
+            if app.text(&format!("SELECT count(*) FROM todo WHERE id = {other}")) == "1" {
+                app.exec(&format!("DELETE FROM todo WHERE id = {other}"));
+                alive.remove(&other);
+            }
+            tokio::time::sleep(Duration::from_millis(30 + roll(60))).await;
+        }
+        if let Some(at) = away.take() {
+            let sidecar: &mut Process = &mut sidecars[at];
+            sidecar.start_again();
+        }
+        let at = roll(4) as usize;
+        let process = if at < 3 { &mut sidecars[at] } else { &mut relay };
+        process.kill();
+        match at < 3 && kill % 3 == 0 {
+            // Long enough that deletes are collected without it.
+            true => {
+                away = Some(at);
+                tokio::time::sleep(Duration::from_secs(8)).await;
+            }
+            false => process.start_again(),
+        }
+    }
+    if let Some(at) = away {
+        sidecars[at].start_again();
+    }
+    until_equal(&[&apps[0], &apps[1], &apps[2]]).await;
+    let rows = "SELECT group_concat(id) FROM (SELECT id FROM todo ORDER BY id)";
+    let lost = |app: &App| {
+        let rows = app.text(rows);
+        let here: std::collections::BTreeSet<u64> =
+            rows.split(',').filter_map(|id| id.parse().ok()).collect();
+        let lost: Vec<_> = alive.difference(&here).copied().collect();
+        let back: Vec<_> = here.difference(&alive).copied().collect();
+        (lost, back)
+    };
+    until("all databases have what is alive", || apps.iter().all(|app| lost(app) == (vec![], vec![]))).await;
+    until("everything is collected", || apps.iter().all(|app| tombstones(app) == 0)).await;
+    for app in &apps {
+        assert_eq!(lost(app), (vec![], vec![]), "lost, and come back");
+        assert_eq!(app.text("SELECT crsql_doctor()"), "[]");
+    }
+    println!("{kills} kills, {next} rows of which {} are left", alive.len());
+}
