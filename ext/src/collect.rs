@@ -221,6 +221,8 @@ pub const BEHIND: &str = "the row is unknown here, deletes were collected, and t
 /// # Errors
 /// This replica lacks some of it: what is left at the sender does not tell of the deletes.
 pub fn adopt(state: &State, told: Option<&Told>) -> Result<bool> {
+    // This may be the first that is done on the connection.
+    state.store.borrow_mut().refresh()?;
     let own = state.store.borrow().collected();
     let Some(Told { collected: theirs, .. }) = told else { return Ok(own.is_empty()) };
     let is_past = theirs.covers(&own);

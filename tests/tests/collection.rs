@@ -90,6 +90,32 @@ fn a_site_that_was_left_behind_begins_again_and_keeps_what_it_wrote() {
 }
 
 #[test]
+fn a_connection_that_does_nothing_else_first_knows_what_it_lacks_and_what_it_collected() {
+    let directory = TempDir::new();
+    let [a, c] = ["a.db", "c.db"].map(|name| {
+        let site = Site::open(directory.join(name));
+        site.exec(SCHEMA);
+        site
+    });
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    sync(&a, &c);
+    let (old, raw) = (a.changeset(), a.changes());
+    a.exec("DELETE FROM t WHERE id = 1");
+    a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+    assert_eq!(collect(&a), 1);
+    let since = a.changeset_for(&c.version_vector());
+    let error = c.reopen().try_apply(&since).unwrap_err();
+    assert!(error.contains("re-bootstrap"), "{error}");
+    assert_eq!(a.reopen().apply(&old).applied, 0);
+    a.reopen().merge(&raw);
+    a.reopen().exec("INSERT INTO t VALUES (3, 'new')");
+    assert_eq!(
+        a.rows("SELECT id, cl FROM t JOIN crsql_changes ON pk = crsql_pack_columns(id) AND cid = 'v'"),
+        ["2|1", "3|3"]
+    );
+}
+
+#[test]
 fn deletes_and_that_they_were_collected_may_come_in_one_transaction() {
     let [a, b] = sites(SCHEMA);
     a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
