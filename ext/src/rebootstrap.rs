@@ -1,7 +1,7 @@
 //! `crsql_rebootstrap(changeset)`: the way back for a replica that was left behind.
 //!
 //! Others have collected deletes that it lacks, so it begins again with everything that one of them holds, and adds
-//! what that one did not have: to known rows as it was, rows that the other knows nothing of as new ones. Updates of
+//! what that one did not have: to known rows as it was, rows made here that the other knows nothing of as new ones. Updates of
 //! rows whose delete was collected go with them.
 
 use crate::alter::{atomically, enter};
@@ -16,22 +16,25 @@ use crate::state::State;
 use crate::store::{Columns, Kind, MISSING, ROW, Tail};
 use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Changeset, Compress, Limits, write_changes};
+use crsql_core::collect::was_made_by;
 #[cfg(feature = "text")]
 use crsql_core::column::ColumnType;
+use crsql_core::ids::SiteId;
 use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// What the sender of the changeset did not have of one row.
 struct Unsent {
     changes: Vec<Change>,
-    /// It has nothing of the row.
+    /// It has nothing of the row, and the row was made here.
     is_whole: bool,
 }
 
-/// Begins again with a whole changeset; the JSON tells what became of the own writes.
-pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
+/// Begins again with a whole changeset; the JSON tells what became of the own writes. `written` is a changeset with own
+/// transactions as they were: a row of which every cell was written again since does not tell any more who made it.
+pub fn rebootstrap(state: &State, bytes: &[u8], written: Option<&[u8]>) -> Result<String> {
     const NAME: &str = "crsql_rebootstrap";
     let changeset = Changeset::open(bytes, &Limits::default())
         .map_err(|e| Error::refused(format_args!("{NAME}: {e}; ask the sender for it again")))?;
@@ -49,13 +52,17 @@ pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
             "{NAME}: the sender orders writes by another \"tie-break\""
         )));
     }
+    let made = match written {
+        None => BTreeSet::new(),
+        Some(bytes) => made_by(crate::site::site_id(state)?, changeset.claims(), bytes)?,
+    };
     enter(state)?;
     let (mut kept, mut renewed, mut dropped) = (0_u64, 0_u64, 0_u64);
     let report = atomically(state, || {
         state.create()?;
         state.check_schema()?;
         enlist(state)?;
-        let unsent = unsent(state, changeset.claims())?;
+        let unsent = unsent(state, changeset.claims(), &made)?;
         wipe(state)?;
         state.store.borrow_mut().set_collected(told.collected.clone())?;
         let _source = merge_as(state, Source::Own);
@@ -77,8 +84,20 @@ pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
     Ok(object.number("kept", kept).number("renewed", renewed).number("dropped", dropped).end())
 }
 
+/// A row, by table and packed key, and its incarnation.
+type Made = BTreeSet<(String, Vec<u8>, u64)>;
+
+/// The rows that a site made, as its transactions tell.
+fn made_by(site: SiteId, sent: &VersionVector, bytes: &[u8]) -> Result<Made> {
+    let changes = Changeset::changes(bytes).map_err(Error::refused)?.into_iter();
+    let is_unsent = |change: &Change| {
+        change.stamp.site == site && !sent.contains(site, change.stamp.version) && was_made_by([&change.fact])
+    };
+    Ok(changes.filter(is_unsent).map(|change| (change.table, change.pk, change.cl)).collect())
+}
+
 /// By table and packed key, what is held here and is not in `sent`. Of changes without identity nobody can tell.
-fn unsent(state: &State, sent: &VersionVector) -> Result<BTreeMap<(String, Vec<u8>), Unsent>> {
+fn unsent(state: &State, sent: &VersionVector, made: &Made) -> Result<BTreeMap<(String, Vec<u8>), Unsent>> {
     let bytes = build(state, &Since::Vector(sent.clone()), Compress::No)?;
     let mut rows: BTreeMap<(String, Vec<u8>), Unsent> = BTreeMap::new();
     for change in Changeset::changes(&bytes).map_err(Error::refused)? {
@@ -91,7 +110,9 @@ fn unsent(state: &State, sent: &VersionVector) -> Result<BTreeMap<(String, Vec<u
         let Some(table) = state.table_named(name)? else { continue };
         let key = crsql_core::pack::unpack(pk).map_err(Error::refused)?;
         let clock = merge::clock_by_key(state, &table, &key)?;
-        row.is_whole = true;
+        let known = |change: &Change| made.contains(&(name.clone(), pk.clone(), change.cl));
+        row.is_whole = was_made_by(row.changes.iter().map(|change| &change.fact))
+            || row.changes.first().is_some_and(known);
         for group in clock.iter().flat_map(|clock| &clock.groups) {
             let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
             row.is_whole &= group.version > 0 && !sent.contains(site, group.version);

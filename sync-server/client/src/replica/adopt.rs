@@ -9,6 +9,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crsql_core::changeset::{Changeset, write_changes};
+use crsql_core::collect::was_made_by;
 use crsql_protocol::message::Cursor;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -29,6 +31,9 @@ const CHAINS: &str = "__crsql_snapshot_chain";
 pub enum Adoption {
     /// It is in place.
     Done,
+    /// This database lacked deletes of which nothing is left there, so it began again with the copy: what became of its
+    /// own writes, as JSON.
+    BeganAgain(String),
     /// It can't be: a sentence why. Nothing was changed.
     Declined(String),
 }
@@ -56,7 +61,13 @@ impl Replica {
         };
         let copy = Connection::open(snapshot)?;
         crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
-        if !copy.table_exists(Some("main"), CHAINS)? || !copy.table_exists(Some("main"), "__crsql_table")? {
+        if !copy.table_exists(Some("main"), CHAINS)? {
+            return declined("the snapshot is not one of a relay");
+        }
+        if self.is_behind_of(&copy)? {
+            return self.begin_again(copy, peer, cursor);
+        }
+        if !copy.table_exists(Some("main"), "__crsql_table")? {
             return declined("the snapshot is not one of a relay");
         }
         let theirs = replicated(&copy)?;
@@ -86,6 +97,69 @@ impl Replica {
         drop(plain);
         self.reload()?;
         Ok(Adoption::Done)
+    }
+
+    /// Whether the copy has collected deletes that are not here.
+    fn is_behind_of(&self, copy: &Connection) -> Result<bool> {
+        let held = tables::vector(&self.conn)?;
+        if held.is_empty() {
+            return Ok(false);
+        }
+        let has_all: i64 = copy.query_row(
+            "SELECT crsql_peer_vector(?1, ?2)",
+            params![self.site.0.as_slice(), held.encode()],
+            |row| row.get(0),
+        )?;
+        Ok(has_all == 0)
+    }
+
+    /// Begins again with everything that is in the copy, and keeps what only this database has.
+    fn begin_again(&mut self, copy: Connection, peer: &str, cursor: Cursor) -> Result<Adoption> {
+        let whole: Vec<u8> = copy.query_row("SELECT crsql_changeset()", [], |row| row.get(0))?;
+        let mut chains: Vec<(Vec<u8>, i64, Vec<u8>)> = Vec::new();
+        {
+            let mut select = copy.prepare(&format!("SELECT site, version, chain FROM main.{CHAINS}"))?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                chains.push((row.get(0)?, row.get(1)?, row.get(2)?));
+            }
+        }
+        drop(copy);
+        let report =
+            self.conn
+                .query_row("SELECT crsql_rebootstrap(?1, ?2)", [whole, self.written()?], |row| row.get(0))?;
+        // If it ends here, the frames that are forgotten below are refused by whoever has collected, and put together
+        // anew then.
+        let tx = self.conn.unchecked_transaction()?;
+        for (site, version, chain) in chains {
+            tx.execute(
+                "INSERT OR IGNORE INTO main.__crsql_sync_chain VALUES (?1, ?2, ?3)",
+                params![site, version, chain],
+            )?;
+        }
+        tx.execute_batch("DELETE FROM main.__crsql_sync_stage; DELETE FROM main.__crsql_sync_journal")?;
+        tables::forget_cursors(&tx)?;
+        tables::save_cursor(&tx, peer, cursor)?;
+        tx.commit()?;
+        self.reload()?;
+        Ok(Adoption::BeganAgain(report))
+    }
+
+    /// The rows that own transactions made, as far as the journal still has them as they were.
+    fn written(&self) -> Result<Vec<u8>> {
+        let mut made = Vec::new();
+        let mut select = self.conn.prepare(
+            "SELECT entry FROM main.__crsql_sync_journal WHERE site = ?1 AND last > ?2 ORDER BY pos",
+        )?;
+        let mut rows = select.query(params![self.site.0.as_slice(), self.acked as i64])?;
+        while let Some(row) = rows.next()? {
+            let batch = super::journal::read(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            for frame in batch.frames {
+                let changes = Changeset::changes(&frame.body.0).map_err(super::publish::damaged)?;
+                made.extend(changes.into_iter().filter(|change| was_made_by([&change.fact])));
+            }
+        }
+        Ok(write_changes(self.tie_break, &made, &Default::default()))
     }
 
     /// Makes the copy the database of our site, with all that we hold and it lacks. Returns the apply position before
