@@ -27,8 +27,16 @@ export async function writer(hub, room, rows) {
   }
   const sync = db.sync({ url: hub.url, room });
   await sync.flush();
-  // A copy is offered when the room's database has what its journal has.
-  const stats = () => fetch(`${hub.url.replace("ws:", "http:")}/v1/rooms/${room}/digest`).then((answer) => answer.json());
-  while ((await stats()).tables.todo?.rows !== rows) await new Promise((resolve) => setTimeout(resolve, 50));
-  return { db, sync };
+  const self = {
+    db,
+    digest: async () => (await db.get("SELECT crsql_digest() AS d")).d,
+    /** Waits until the room's database has what its journal has: before that nobody is offered a copy. */
+    async isOffered() {
+      const url = `${hub.url.replace("ws:", "http:")}/v1/rooms/${room}/digest`;
+      const relays = async () => (await fetch(url).then((answer) => answer.json())).digest;
+      while ((await relays()) !== (await self.digest())) await new Promise((resolve) => setTimeout(resolve, 50));
+    },
+  };
+  await self.isOffered();
+  return self;
 }

@@ -23,8 +23,7 @@ after(async () => {
   await server?.close();
 });
 
-const digest = (page) => page.evaluate(async () => (await db.get("SELECT hex(crsql_digest()) AS d")).d);
-const firstDigest = async () => (await first.db.get("SELECT hex(crsql_digest()) AS d")).d;
+const digest = (page) => page.evaluate(async () => (await db.get("SELECT crsql_digest() AS d")).d);
 const count = (page) => page.evaluate(async () => (await db.get("SELECT count(*) AS n FROM todo")).n);
 /** Begins to sync; what was seen of a snapshot is in `copies`. */
 const begin = (page) => page.evaluate((url) => {
@@ -32,10 +31,11 @@ const begin = (page) => page.evaluate((url) => {
   globalThis.sync = db.sync({ url, room: "copies" });
   sync.on("status", ({ snapshot }) => snapshot && copies.push(snapshot));
 }, hub.url);
-const equal = (page) => eventually(async () => (await digest(page)) === (await firstDigest()), "equal digests", 60_000);
+const equal = (page) => eventually(async () => (await digest(page)) === (await first.digest()), "equal digests", 60_000);
 
 for (const storage of ["opfs", "idb"]) {
   test(`${storage}: a newcomer begins with a copy, in two tabs, and keeps what is its own`, { skip }, async () => {
+    await first.isOffered();
     const page = await chrome.tab();
     const name = `copy-${storage}`;
     const { site } = await openIn(page, name, { storage });
@@ -73,6 +73,7 @@ for (const storage of ["opfs", "idb"]) {
   test(`${storage}: a page that goes while it takes a copy over has all or nothing of it, 10 times`, { skip }, async () => {
     let taken = 0;
     for (let round = 0; round < 10; round++) {
+      await first.isOffered();
       const page = await chrome.tab();
       const name = `gone-${storage}-${round}`;
       await openIn(page, name, { storage });
