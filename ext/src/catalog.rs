@@ -82,6 +82,8 @@ pub struct Table {
     pub clashes: Vec<Vec<Term>>,
     /// The columns in those.
     pub unique: Columns,
+    /// How many values that lost a merge are kept; 0: none.
+    pub losers: u32,
     /// The shape in SQLite's words.
     pub info: TableInfo,
     /// Statements on the base table.
@@ -414,7 +416,8 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
             kind: column.kind,
         });
     }
-    let clashes = clashes(db, id, &info)?;
+    let options = Options::stored(db, id)?;
+    let clashes = clashes(&options, &info);
     let terms = clashes.iter().flatten();
     let unique = terms
         .filter_map(|term| columns.iter().find(|column: &&Column| column.name == term.column))
@@ -424,6 +427,7 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         id,
         clashes,
         unique,
+        losers: options.losers.unwrap_or(0),
         name: info.name.clone(),
         shape,
         key_names: info.key().map(|column| column.name.clone()).collect(),
@@ -438,10 +442,10 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
     }))
 }
 
-/// The unique indexes in which rows may clash. Only of a table that has some is it asked what it says of them.
-fn clashes(db: Db, id: u32, info: &TableInfo) -> Result<Vec<Vec<Term>>> {
-    if info.clashing_indexes().next().is_none() || Options::stored(db, id)?.unique.is_none() {
-        return Ok(Vec::new());
+/// The unique indexes in which rows may clash.
+fn clashes(options: &Options, info: &TableInfo) -> Vec<Vec<Term>> {
+    if options.unique.is_none() {
+        return Vec::new();
     }
     let term = |term: &IndexedColumn| {
         let column = &info.columns[term.column];
@@ -449,7 +453,7 @@ fn clashes(db: Db, id: u32, info: &TableInfo) -> Result<Vec<Vec<Term>>> {
     };
     // Eligibility admits no others; one that came since is SQLite's business alone.
     let known = info.clashing_indexes().filter(|index| !index.expression && !index.partial);
-    Ok(known.map(|index| index.columns.iter().map(term).collect()).collect())
+    known.map(|index| index.columns.iter().map(term).collect()).collect()
 }
 
 #[cold]

@@ -27,6 +27,7 @@ mod gc;
 mod json;
 #[allow(unsafe_code)]
 mod loader;
+mod losers;
 mod members;
 mod merge;
 mod options;

@@ -1,7 +1,7 @@
 //! What the author of a replicated table declares beyond the defaults: the object that `crsql_as_crr` takes last.
 //!
 //! ```json
-//! {"columns": {"n": "counter"}, "unique": "winner", "fk": "ignore", "triggers": "on"}
+//! {"columns": {"n": "counter"}, "unique": "winner", "fk": "ignore", "triggers": "on", "losers": 1000}
 //! ```
 //! Types of columns are kept with the column, which a rename does not change; the rest as JSON in
 //! `__crsql_table.options`. The views `crsql_crrs` and `crsql_columns` show both.
@@ -22,7 +22,12 @@ pub struct Options {
     pub foreign_keys: Option<ForeignKeyPolicy>,
     /// Whether the table's own triggers fire during a merge.
     pub triggers: Option<Switch>,
+    /// How many values that lost a merge are kept, at most [`LOSERS_MAX`]; 0 keeps none.
+    pub losers: Option<u32>,
 }
+
+/// More lost values than that are no list for anybody.
+pub const LOSERS_MAX: u32 = 1_000_000;
 
 /// What decides between rows that clash in a UNIQUE index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,7 @@ const FOREIGN_KEYS: Words<ForeignKeyPolicy> = &[
     ("cascade", ForeignKeyPolicy::Cascade),
 ];
 const TRIGGERS: Words<Switch> = &[("on", Switch::On), ("off", Switch::Off)];
-const KEYS: &str = "\"columns\", \"unique\", \"fk\" and \"triggers\"";
+const KEYS: &str = "\"columns\", \"unique\", \"fk\", \"triggers\" and \"losers\"";
 
 /// What this version understands but cannot do yet. It is refused rather than believed.
 const MISSING: &[&str] = &["fk", "triggers"];
@@ -77,6 +82,7 @@ impl Options {
                 "unique" => options.unique = Some(word(key, value, UNIQUE)?),
                 "fk" => options.foreign_keys = Some(word(key, value, FOREIGN_KEYS)?),
                 "triggers" => options.triggers = Some(word(key, value, TRIGGERS)?),
+                "losers" => options.losers = Some(count(key, value, LOSERS_MAX)?),
                 _ => return Err(format!("no option is called {key:?}; there are {KEYS}")),
             }
         }
@@ -112,6 +118,7 @@ impl Options {
             unique: self.unique.or(known.unique),
             foreign_keys: self.foreign_keys.or(known.foreign_keys),
             triggers: self.triggers.or(known.triggers),
+            losers: self.losers.or(known.losers),
         }
     }
 
@@ -133,6 +140,9 @@ impl Options {
         }
         if let Some(switch) = self.triggers {
             json = json.text("triggers", spelling(switch, TRIGGERS));
+        }
+        if let Some(count) = self.losers {
+            json = json.number("losers", u64::from(count));
         }
         json.end()
     }
@@ -173,6 +183,14 @@ fn word<T: Copy>(key: &str, value: &Json, words: Words<T>) -> Result<T, String> 
     })
 }
 
+fn count(key: &str, value: &Json, max: u32) -> Result<u32, String> {
+    let found = match value {
+        Json::Other(text) => text.parse().ok().filter(|count| *count <= max),
+        Json::Text(_) | Json::Object(_) => None,
+    };
+    found.ok_or_else(|| format!("{key:?} is a number from 0 to {max}"))
+}
+
 fn spelling<T: Copy + PartialEq>(meaning: T, words: Words<T>) -> &'static str {
     words.iter().find(|(_, known)| *known == meaning).map_or("", |(word, _)| *word)
 }
@@ -183,12 +201,12 @@ mod tests {
 
     #[test]
     fn every_declaration_is_read_and_written() {
-        let text = r#"{"columns":{"n":"counter","m":"max"},"unique":"winner","fk":"park","triggers":"on"}"#;
+        let text = r#"{"columns":{"n":"counter","m":"max"},"unique":"winner","fk":"park","triggers":"on","losers":50}"#;
         let options = Options::read(text).unwrap();
         assert_eq!(options.columns, [("n".into(), ColumnType::Counter), ("m".into(), ColumnType::Max)]);
         assert!(options.policies().unique_winner);
         assert_eq!(options.policies().foreign_keys, Some(ForeignKeyPolicy::Park));
-        let stored = r#"{"unique":"winner","fk":"park","triggers":"on"}"#;
+        let stored = r#"{"unique":"winner","fk":"park","triggers":"on","losers":50}"#;
         assert_eq!(options.to_json(), stored);
         let changed = Options::read(r#"{"fk":"ignore"}"#).unwrap().over(&Options::read(stored).unwrap());
         assert_eq!(changed.to_json(), stored.replace("park", "ignore"));
@@ -201,6 +219,8 @@ mod tests {
             (r#"{"unique":"loser"}"#, "\"unique\" is one of \"winner\", not \"loser\""),
             (r#"{"triggers":true}"#, "\"triggers\" is one of \"on\", \"off\", not true"),
             (r#"{"fk":{}}"#, "not an object"),
+            (r#"{"losers":-1}"#, "\"losers\" is a number from 0 to 1000000"),
+            (r#"{"losers":"all"}"#, "\"losers\" is a number"),
             (r#"{"columns":"n"}"#, "\"columns\" is an object"),
             (r#"{"columns":{"n":"sum"}}"#, "column \"n\": no type is called \"sum\""),
             (r#"{"columns":{"n":1}}"#, "the type of column \"n\""),

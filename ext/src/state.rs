@@ -182,6 +182,7 @@ impl State {
     /// Looks at `schema_version` and forgets the catalogue if it moved.
     pub fn check_schema(&self) -> Result<()> {
         self.is_schema_suspect.set(false);
+        self.forget_if_stale();
         let version = self.db.schema_version()?;
         if version != self.schema_version.get() {
             self.last_merged.set(None);
@@ -441,7 +442,8 @@ impl State {
             store.set_writing(false);
             drop(store);
             self.tombstones.borrow_mut().1 = u32::MAX;
-            if self.db.is_autocommit() && !self.is_active.get() {
+            // The transaction ended while the buffer was read, so that it could not be emptied.
+            if !self.is_active.get() {
                 self.end();
             }
         }

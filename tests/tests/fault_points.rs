@@ -77,3 +77,13 @@ fn a_statement_whose_preparation_ends_the_transaction_does_not_commit_by_itself(
     // The schema is looked at while the UPDATE is prepared; a read that fails there rolls the INSERT back.
     assert!(campaign(script, Kind::Disk(Io::Read, Lasting::Once), 1, 1, 40) > 10);
 }
+
+#[test]
+fn a_rollback_while_the_buffer_is_read_leaves_nothing_in_it() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    crsql_tests::fault_host::install();
+    let scripts = scripts(MODES[0]);
+    let script = scripts.iter().find(|script| script.name == "a schema that changes").expect("it is there");
+    // In `crsql_commit_alter`, whose rows are stored while SQLite gives up the transaction for want of memory.
+    assert_eq!(campaign(script, Kind::Allocation(Lasting::Once), 14_980, 1, 150), 150);
+}

@@ -248,7 +248,9 @@ mod tests {
 
     #[test]
     fn names_of_cells_tell_their_type_and_no_register_is_mistaken() {
-        for name in ["n", "", "a(b", "counter(n)", "\"counter(n)\"", "f()", "Count(x)", "max(max(x))", "-1"] {
+        for name in
+            ["n", "", "a(b", "counter(n)", "\"counter(n)\"", "f()", "Count(x)", "max(max(x))", "-1", "(x)"]
+        {
             let register = ColumnType::Register.cell_name(name);
             assert_eq!(ColumnType::of_cell(&register), ColumnType::Register, "{register}");
             for kind in ColumnType::ALL {
@@ -290,6 +292,20 @@ mod tests {
         assert_eq!(show(ColumnType::Counter, None, &parts), sum);
         parts.swap(0, 1);
         assert_eq!(show(ColumnType::Counter, None, &parts), sum);
+    }
+
+    #[test]
+    fn reals_are_counted_as_such_and_infinities_never_make_no_number() {
+        let count = |own: f64, shown: Value, new: Value| {
+            count(Some(&Value::Real(own)), false, shown.as_ref(), new.as_ref())
+        };
+        assert_eq!(count(1.5, 2.into(), 4.into()), 3.5.into());
+        assert_eq!(count(f64::INFINITY, Value::Real(f64::INFINITY), 0.into()), 0.0.into());
+        let own = Value::Integer(4);
+        let of_nothing = super::count(Some(&own), false, ValueRef::Null, ValueRef::Integer(2));
+        assert_eq!(of_nothing, 6.into());
+        let of_real = super::count(Some(&own), false, ValueRef::Real(0.5), ValueRef::Integer(2));
+        assert_eq!(of_real, 5.5.into(), "what was shown is a real");
     }
 
     #[test]

@@ -13,8 +13,10 @@ use crate::limits::{CAUSAL_LENGTH_MAX, COL_VERSION_MAX};
 use crate::value::ValueRef;
 
 mod bounds;
+mod loss;
 
 pub use bounds::{Clock, Clocks, Refusal, validate, validate_row, validate_step};
+pub use loss::{Loss, Write, loss};
 
 /// The name of a change: which site wrote it, in which of its versions, at which place. Ordered in that sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -28,6 +28,9 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         if options.unique.is_some() {
             state.db.exec(crate::merge::hidden::TABLE)?;
         }
+        if options.losers.is_some() {
+            crate::losers::create(state)?;
+        }
         if let Some(table) = known {
             options.store(state.db, table.id)?;
             // A column that came by a plain ALTER may be among those that are declared.
@@ -113,6 +116,7 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
         state.db.prepare(sql)?.execute(&id)?;
     }
     crate::merge::hidden::forget_all(state, Some(table))?;
+    crate::losers::forget_table(state, table)?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();

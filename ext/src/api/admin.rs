@@ -2,13 +2,13 @@
 
 use crate::sqlite::{Call, Error, Flags, Result, Value, ValueRef};
 use crate::state::State;
-use crate::{alter, config, doctor, gc, members, order, stats};
+use crate::{alter, config, doctor, gc, losers, members, order, stats};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 
 use super::{Body, Entry};
 
-pub const FUNCTIONS: [Entry; 16] = [
+pub const FUNCTIONS: [Entry; 17] = [
     (c"crsql_automigrate", Flags::DIRECT_ONLY, automigrate),
     (c"crsql_fract_as_ordered", Flags::DIRECT_ONLY, fract_as_ordered),
     (c"crsql_fract_unique_key_between", Flags::INNOCUOUS, order::unique_key_between as Body),
@@ -26,6 +26,7 @@ pub const FUNCTIONS: [Entry; 16] = [
     (c"crsql_unregister_peer", Flags::DIRECT_ONLY, unregister_peer),
     (c"crsql_peer_vector", Flags::DIRECT_ONLY, peer_vector),
     (c"crsql_rebootstrap", Flags::DIRECT_ONLY, rebootstrap),
+    (c"crsql_bring_back", Flags::DIRECT_ONLY, bring_back),
 ];
 
 const NONE: &str = "no arguments";
@@ -161,5 +162,14 @@ fn rebootstrap(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_rebootstrap";
     call.expect_args(NAME, 1..=1, "1 argument: a whole changeset")?;
     call.set_text(&crate::rebootstrap::rebootstrap(state, call.blob(NAME, 0)?)?);
+    Ok(())
+}
+
+/// `crsql_bring_back(id)`: the id of a row of `crsql_losers`.
+fn bring_back(state: &State, call: &mut Call<'_>) -> Result<()> {
+    const NAME: &str = "crsql_bring_back";
+    call.expect_args(NAME, 1..=1, "1 argument: the id of a row of crsql_losers")?;
+    losers::bring_back(state, call.integer(NAME, 0)?)?;
+    call.set_text("OK");
     Ok(())
 }

@@ -272,7 +272,12 @@ pub fn merge_plainly(state: &State, table: &Table, row: &Incoming<'_>, found: &m
         }
     }
     match incarnation(local_cl, row.clock.cl) {
-        Incarnation::Older => Ok(Outcome::Ignored),
+        Incarnation::Older => {
+            if let (true, Some(local)) = (table.losers > 0, &found.clock) {
+                crate::losers::too_late(state, table, row, local)?;
+            }
+            Ok(Outcome::Ignored)
+        }
         Incarnation::Newer => begin_incarnation(state, table, row, found),
         Incarnation::Same => merge_cells(state, table, row, found),
     }
@@ -296,6 +301,9 @@ fn with_stored_key<T>(
 fn begin_incarnation(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
     let Found { place, is_spelling, clock: local } = found;
     let was_alive = local.as_ref().is_some_and(RowClock::is_alive);
+    if let (true, Some(local)) = (table.losers > 0, &local) {
+        crate::losers::with_row(state, table, row, place, local)?;
+    }
     if row.clock.cl.is_multiple_of(2) {
         if was_alive || place.rowid.is_some() || table.shape == Shape::Packed {
             base::delete(state, table, place.rowid, row.key)?;
@@ -469,6 +477,9 @@ fn merge_cells(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Fou
             columns.union_with(&won);
             winners.push(Group { columns: won, ..group.clone() });
         }
+    }
+    if table.losers > 0 && local.is_alive() {
+        crate::losers::in_row(state, table, row, place, local, &winners)?;
     }
     if winners.is_empty() {
         return Ok(Outcome::Ignored);

@@ -87,7 +87,8 @@ impl<'p> Cursor<'p> {
         for (i, &byte) in self.rest.iter().take(10).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
-                if byte == 0 && i > 0 {
+                // Alone it would have been read above.
+                if byte == 0 {
                     return Err(self.malformed("a varint is longer than it needs to be"));
                 }
                 if i == 9 && byte > 1 {

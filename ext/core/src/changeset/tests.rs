@@ -1,6 +1,7 @@
 //! Golden bytes, round trips, hostile bytes, sizes. The speed test is ignored: it needs a release build.
 
 mod golden;
+mod header;
 mod hostile;
 mod round_trip;
 mod size_and_speed;

@@ -71,6 +71,7 @@ fn malformed_vectors_are_refused() {
     for flat in [
         &[][..],
         &[1],
+        &[1, 2, 5],
         &[0, 1],
         &[2, 1],
         &[1, 2, 3, 4],

@@ -3,6 +3,7 @@
 mod clocks;
 mod delivery;
 mod keys;
+mod left_behind;
 mod schema_skew;
 mod transactions;
 

@@ -140,3 +140,18 @@ fn an_insert_numbers_a_column_that_came_after_a_type_after_it() {
     write(&mut a, |tx| assert!(tx.update("t", &[1.into()], &sets).unwrap()));
     assert_eq!(order(&a), ["x", "late", "min(low)", "counter(n)"], "registers first");
 }
+
+#[test]
+fn declaring_what_is_declared_or_is_not_there_changes_nothing() {
+    let [mut a] = sites();
+    write(&mut a, |tx| tx.insert("todo", &[1.into()], &[("done", 3.into())]).unwrap());
+    let before = a.digest();
+    a.declare("todo", "done", ColumnType::Register).unwrap();
+    a.declare("todo", "nowhere", ColumnType::Max).unwrap();
+    assert_eq!(shown(&a, "todo"), ["1|NULL|3"]);
+    a.declare("todo", "done", ColumnType::Max).unwrap();
+    a.declare("todo", "done", ColumnType::Counter).unwrap();
+    assert_eq!(a.schema("todo").unwrap().columns[1].kind, ColumnType::Max, "a type stays");
+    assert_eq!(a.digest(), before);
+    assert_eq!(a.declare("nowhere", "x", ColumnType::Max), Err(SchemaError::NoSuchTable("nowhere".into())));
+}

@@ -273,3 +273,24 @@ proptest! {
         walk(&sealed(1, raw_len, &block));
     }
 }
+
+#[test]
+fn a_payload_with_another_header_has_no_bare_form() {
+    let site = crate::ids::SiteId([1; 16]);
+    for payload in [&b"\x01\x90"[..], b"\x02\x95\xcc", b"\x02\x95\x00", b"\x09", b""] {
+        assert_eq!(crate::changeset::bare(&plain(payload), site), None, "{payload:?}");
+    }
+}
+
+#[test]
+fn a_bitmap_longer_than_any_table_is_refused() {
+    let (payload, runs_at) = sample_payload();
+    let mut runs = payload[runs_at..].to_vec();
+    // The first group's bitmap: one byte, columns 1 and 2.
+    let at = runs.windows(2).position(|pair| pair == [1, 0b110]).expect("it is there");
+    let mut long = Vec::new();
+    varint::push(&mut long, 70_000);
+    long.resize(long.len() + 70_000, 1);
+    runs.splice(at..at + 2, long);
+    assert_eq!(reason(with_runs(&runs)), "a bitmap is empty, too long or ends in a zero byte");
+}

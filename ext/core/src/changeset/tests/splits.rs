@@ -71,3 +71,31 @@ fn nothing_is_one_piece() {
     assert_eq!((pieces.len(), pieces[0].seq_min, pieces[0].seq_max), (1, 0, 0));
     assert!(split(b"nonsense", 300, Order::AsGiven, &claims()).is_err());
 }
+
+#[test]
+fn rows_with_integer_keys_are_split_as_well() {
+    let bytes = super::sample(false);
+    let pieces = split(&bytes, 1, Order::AsGiven, &claims()).unwrap();
+    assert_eq!(pieces.len(), 6, "a piece for each row");
+    let all: Vec<_> = pieces.iter().flat_map(|piece| Changeset::changes(&piece.bytes).unwrap()).collect();
+    assert_eq!(all, Changeset::changes(&bytes).unwrap());
+}
+
+#[test]
+fn long_changesets_are_compressed_where_a_piece_of_them_shrinks() {
+    let text = |of: &mut dyn FnMut(usize) -> u8| Value::Blob((0..200_000).map(of).collect());
+    let whole = |value: Value| {
+        let fact = Fact::Cell { column: "a".into(), col_version: 1, value };
+        write_changes(TieBreak::Site, &[Change { fact, ..cell(1, "a", 0) }], &VersionVector::default())
+    };
+    let mut state = 1_u64;
+    let mut noise = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    for (value, shrinks) in [(text(&mut |at| b"abcd"[at % 4]), true), (text(&mut noise), false)] {
+        let bytes = whole(value);
+        let pieces = split(&bytes, 1 << 20, Order::AsGiven, &VersionVector::default()).unwrap();
+        assert_eq!(pieces[0].bytes.len() < 100_000, shrinks, "{} bytes", pieces[0].bytes.len());
+    }
+}
