@@ -1,6 +1,6 @@
 /** A shared shopping list that works offline: the example application of `@crsql/web`. */
 
-import { useRef, useState, type FormEvent, type PointerEvent } from "react";
+import { useRef, useState, type FormEvent, type KeyboardEvent, type PointerEvent } from "react";
 import { createRoot } from "react-dom/client";
 import { open } from "../src/index.js";
 import { DbProvider, useDb, usePresence, useQuery, useSyncStatus } from "../src/react.js";
@@ -70,7 +70,10 @@ function Status() {
 }
 
 function People() {
-  const [entries] = usePresence<Person>();
+  const [all] = usePresence<Person>();
+  // Without a relay nobody knows who else is still here.
+  const isOnline = useSyncStatus().state === "online";
+  const entries = all.filter(({ isMe }) => isMe || isOnline);
   return (
     <span className="people" aria-label={`${entries.length} here`}>
       {entries.slice(0, 5).map(({ page, value, isMe }) => (
@@ -114,6 +117,17 @@ function List({ items }: { items: readonly Item[] }) {
   const [drag, setDrag] = useState<Drag | null>(null);
   const list = useRef<HTMLUListElement>(null);
 
+  /** Puts an item at a place of the list without it. */
+  const place = (id: string, to: number) => {
+    const after = items.filter((item) => item.id !== id)[to - 1]?.id ?? null;
+    void db.run("UPDATE item_fractindex SET after_id = ? WHERE id = ?", [after, id]);
+  };
+  const step = (index: number) => (event: KeyboardEvent) => {
+    const to = index + (event.key === "ArrowUp" ? -1 : event.key === "ArrowDown" ? 1 : 0);
+    if (to === index) return;
+    event.preventDefault();
+    if (to >= 0 && to < items.length) place(items[index]!.id, to);
+  };
   const begin = (index: number) => (event: PointerEvent<HTMLElement>) => {
     const height = list.current!.children[index]!.getBoundingClientRect().height;
     event.currentTarget.setPointerCapture(event.pointerId);
@@ -125,11 +139,7 @@ function List({ items }: { items: readonly Item[] }) {
     setDrag({ ...drag, y: event.clientY, to: Math.max(0, Math.min(items.length - 1, drag.from + steps)) });
   };
   const drop = () => {
-    if (drag && drag.to !== drag.from) {
-      const others = items.filter(({ id }) => id !== drag.id);
-      const after = others[drag.to - 1]?.id ?? null;
-      void db.run("UPDATE item_fractindex SET after_id = ? WHERE id = ?", [after, drag.id]);
-    }
+    if (drag && drag.to !== drag.from) place(drag.id, drag.to);
     setDrag(null);
   };
   const shift = (index: number) => {
@@ -144,14 +154,20 @@ function List({ items }: { items: readonly Item[] }) {
     <ul ref={list} onPointerMove={move} onPointerUp={drop} onPointerCancel={() => setDrag(null)} className={drag ? "dragging" : ""}>
       {items.map((item, index) => (
         <li key={item.id} className={`${item.done ? "done" : ""} ${drag?.id === item.id ? "lifted" : ""}`} style={shift(index)}>
-          <Row item={item} onGrab={begin(index)} />
+          <Row item={item} onGrab={begin(index)} onStep={step(index)} />
         </li>
       ))}
     </ul>
   );
 }
 
-function Row({ item, onGrab }: { item: Item; onGrab: (event: PointerEvent<HTMLElement>) => void }) {
+interface RowProps {
+  item: Item;
+  onGrab: (event: PointerEvent<HTMLElement>) => void;
+  onStep: (event: KeyboardEvent) => void;
+}
+
+function Row({ item, onGrab, onStep }: RowProps) {
   const db = useDb();
   const { id, title, done, count } = item;
   const change = (added: number) => void db.run("UPDATE item SET more = more + ? WHERE id = ?", [added, id]);
@@ -160,11 +176,11 @@ function Row({ item, onGrab }: { item: Item; onGrab: (event: PointerEvent<HTMLEl
   };
   return (
     <>
-      <span className="grip" onPointerDown={onGrab} aria-hidden>⠿</span>
+      <button className="grip" aria-label={`Move ${title} with the arrow keys`} onPointerDown={onGrab} onKeyDown={onStep}>⠿</button>
       <button className="check" role="checkbox" aria-checked={!!done} aria-label={title} onClick={() => void db.run("UPDATE item SET done = NOT done WHERE id = ?", [id])}>
         <svg viewBox="0 0 24 24"><path d="M6 12.5l4 4 8-9" /></svg>
       </button>
-      <input key={title} className="title" defaultValue={title} aria-label={`Rename ${title}`} onBlur={(event) => rename(event.target.value)} onKeyDown={(event) => event.key === "Enter" && event.currentTarget.blur()} />
+      <textarea key={title} className="title" rows={1} defaultValue={title} aria-label={`Rename ${title}`} enterKeyHint="done" onBlur={(event) => rename(event.target.value)} onKeyDown={(event) => event.key === "Enter" && (event.preventDefault(), event.currentTarget.blur())} />
       <span className="count">
         <button aria-label={`Fewer ${title}`} disabled={count <= 1} onClick={() => change(-1)}>−</button>
         <output>{count}</output>
@@ -174,6 +190,9 @@ function Row({ item, onGrab }: { item: Item; onGrab: (event: PointerEvent<HTMLEl
     </>
   );
 }
+
+// So that the page itself opens without a network.
+void navigator.serviceWorker?.register("sw.js").catch(() => {});
 
 const { searchParams } = new URL(location.href);
 const relay = searchParams.get("relay") ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:8787`;

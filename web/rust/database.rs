@@ -29,7 +29,8 @@ pub struct Database {
     pub(crate) node: Option<Node>,
     connection: Option<Rc<Connection>>,
     changed: Box<Changed>,
-    path: String,
+    pub(crate) path: String,
+    pragmas: &'static str,
     main: Rc<Store>,
     next_live: u32,
     seed: u64,
@@ -73,8 +74,16 @@ pub fn open_memory(path: &str, blocks: js_sys::Array, size: f64) -> std::result:
     Ok(Database::open(path, files, "PRAGMA locking_mode = exclusive; PRAGMA journal_mode = memory;")?)
 }
 
+/// A connection without the extension.
+pub(crate) fn plain(path: &str, pragmas: &str) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+    let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
+    connection.execute_batch(pragmas)?;
+    Ok(connection)
+}
+
 impl Database {
-    fn open(path: &str, files: FileSet, pragmas: &str) -> Result<Database> {
+    fn open(path: &str, files: FileSet, pragmas: &'static str) -> Result<Database> {
         let main = files.main.clone();
         vfs::mount(path, files)?;
         let database = Database::connect(path, main, pragmas);
@@ -84,10 +93,8 @@ impl Database {
         database
     }
 
-    fn connect(path: &str, main: Rc<Store>, pragmas: &str) -> Result<Database> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let connection = Connection::open_with_flags_and_vfs(path, flags, vfs::NAME)?;
-        connection.execute_batch(pragmas)?;
+    fn connect(path: &str, main: Rc<Store>, pragmas: &'static str) -> Result<Database> {
+        let connection = plain(path, pragmas)?;
         crsql::register(&connection)?;
         let changed = Changed::watch(&connection);
         let seed = connection.query_row("SELECT random()", [], |row| row.get::<_, i64>(0))? as u64;
@@ -99,11 +106,30 @@ impl Database {
             connection: Some(Rc::new(connection)),
             changed,
             path: path.to_owned(),
+            pragmas,
             main,
             next_live: 0,
             seed,
             schema_version,
         })
+    }
+
+    /// Ends the connection and what depends on it; the files stay open.
+    pub(crate) fn disconnect(&mut self) -> Result<()> {
+        self.lives.clear();
+        self.statements.clear();
+        self.node = None;
+        let Some(connection) = self.connection.take().and_then(Rc::into_inner) else { return Ok(()) };
+        Ok(connection.close().map_err(|(_, error)| error)?)
+    }
+
+    /// Runs `work` on a connection to the same files that has no extension, and then begins anew: live queries are to
+    /// be opened again. Nothing else may be using the database.
+    pub(crate) fn apart<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.disconnect()?;
+        let done = plain(&self.path, self.pragmas).and_then(|plain| work(&plain));
+        *self = Database::connect(&self.path, self.main.clone(), self.pragmas)?;
+        done
     }
 
     pub(crate) fn connection(&self) -> Result<&Rc<Connection>> {
@@ -316,11 +342,7 @@ impl Database {
 
     /// Closes the database. The files may be closed after that.
     pub fn close(&mut self) -> std::result::Result<(), JsValue> {
-        self.lives.clear();
-        self.statements.clear();
-        self.node = None;
-        let Some(connection) = self.connection.take().and_then(Rc::into_inner) else { return Ok(()) };
-        let result = connection.close().map_err(|(_, error)| Error::from(error));
+        let result = self.disconnect();
         vfs::unmount(&self.path);
         Ok(result?)
     }

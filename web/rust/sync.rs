@@ -2,14 +2,19 @@
 //!
 //! Nothing is sent before it is durable: the caller flushes, makes the storage durable, and only then takes the actions.
 
+use std::rc::Rc;
+
 use crsql_client::node::{Action, Dial, Event, Node};
-use crsql_client::replica::{Options, Replica};
+use crsql_client::replica::{Folded, Options, Replica, Snapshot};
+use crsql_protocol::message::Cursor;
 use crsql_protocol::{Code, Fault};
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
-use crate::database::Database;
+use crate::database::{Database, plain};
 use crate::error::Error;
+use crate::files::{Store, SyncFile};
+use crate::vfs::{self, FileSet};
 
 /// How much of what was sent is kept to be sent again without reading tables, in bytes.
 const JOURNAL_BYTES: u64 = 4 << 20;
@@ -36,13 +41,100 @@ impl Database {
     }
 }
 
+impl Database {
+    fn adopt(
+        &mut self,
+        now_ms: u64,
+        path: &str,
+        peer: &str,
+        cursor: Cursor,
+    ) -> std::result::Result<Option<String>, Error> {
+        // Nobody needs the copy after a crash: it is checked before it is used, and fetched again if it changed.
+        let copy = plain(
+            path,
+            "PRAGMA locking_mode = exclusive; PRAGMA journal_mode = memory; PRAGMA synchronous = off;",
+        )?;
+        let Some(node) = &mut self.node else { return Ok(Some("sync is over".into())) };
+        let Some(copy) = node.begin_again_with(now_ms, copy, peer, cursor)? else { return Ok(None) };
+        let snapshot = match Snapshot::open(copy)? {
+            Ok(snapshot) => snapshot,
+            Err(reason) => return Ok(Some(reason)),
+        };
+        let folded = match node.fold(now_ms, snapshot)? {
+            Ok(folded) => folded,
+            Err(reason) => return Ok(Some(reason)),
+        };
+        self.apart(|plain| {
+            Folded::attach(plain, path)?;
+            plain.execute_batch("BEGIN IMMEDIATE")?;
+            folded.exchange(plain, peer, cursor)?;
+            Ok(plain.execute_batch("COMMIT")?)
+        })?;
+        Ok(None)
+    }
+}
+
+/// Whether a file has the checksum that was promised: the first 16 bytes of its blake3 in hexadecimal.
+fn is_intact(file: &Store, checksum: &str) -> crate::files::Result<bool> {
+    let (mut hasher, mut piece, mut at) = (blake3::Hasher::new(), vec![0; 1 << 18], 0);
+    loop {
+        match file.read(&mut piece, at)? {
+            0 => return Ok(hex(&hasher.finalize().as_bytes()[..16]) == checksum),
+            read => {
+                hasher.update(&piece[..read]);
+                at += read as u64;
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[wasm_bindgen]
 impl Database {
-    /// A socket to a relay is open: says hello. Returns the connection's number.
+    /// A socket to a relay is open: says hello. Returns the connection's number. With `snapshots` the relay may offer
+    /// one.
     #[wasm_bindgen(js_name = syncDial)]
-    pub fn sync_dial(&mut self, now: f64, peer: String, room: String, token: Option<String>) -> Result<f64> {
+    pub fn sync_dial(
+        &mut self,
+        now: f64,
+        peer: String,
+        room: String,
+        token: Option<String>,
+        snapshots: bool,
+    ) -> Result<f64> {
         let dial = Dial { peer, room, token, gossip: false };
-        Ok(self.node_mut()?.dial(now as u64, dial).map_err(Error::from)? as f64)
+        let node = self.node_mut()?;
+        node.take_snapshots(snapshots);
+        Ok(node.dial(now as u64, dial).map_err(Error::from)? as f64)
+    }
+
+    /// Takes over a snapshot that was fetched into `file`. Returns a sentence if that can't be done, and nothing was
+    /// changed then. If it was done, it is in one transaction. Live queries are to be opened again and sockets to be
+    /// dialed again, whatever came of it. The file is left open, and of no use any more.
+    #[wasm_bindgen(js_name = syncAdopt)]
+    pub fn sync_adopt(
+        &mut self,
+        now: f64,
+        file: SyncFile,
+        checksum: &str,
+        peer: &str,
+        epoch: u64,
+        pos: f64,
+    ) -> Result<Option<String>> {
+        let path = format!("{}-snapshot", self.path);
+        let store = Rc::new(Store::Handle(file));
+        if !is_intact(&store, checksum).map_err(|failure| JsValue::from(Error::misuse(failure.reason)))? {
+            return Ok(Some("the snapshot came damaged".into()));
+        }
+        let (journal, wal) = (Rc::new(Store::memory()), Rc::new(Store::memory()));
+        vfs::mount(&path, FileSet { main: store, journal, wal }).map_err(Error::from)?;
+        let cursor = Cursor { epoch, pos: pos as u64 };
+        let adopted = self.adopt(now as u64, &path, peer, cursor);
+        vfs::unmount(&path);
+        Ok(adopted?)
     }
 
     /// A message came.
@@ -102,7 +194,7 @@ impl Database {
     pub fn sync_presence(&mut self, now: f64) -> Result<Array> {
         let said = Array::new();
         for presence in self.node_mut()?.presence(now as u64) {
-            let site: String = presence.site.0.iter().map(|byte| format!("{byte:02x}")).collect();
+            let site = hex(&presence.site.0);
             let data = String::from_utf8_lossy(&presence.data.0).into_owned();
             said.push(&Array::of3(&site.into(), &presence.topic.clone().into(), &data.into()));
         }
@@ -138,6 +230,15 @@ fn describe(action: Action) -> Option<Array> {
             }
             list(&parts)
         }
+        Action::Event(Event::Snapshot { link, snapshot, epoch }) => list(&[
+            "snapshot".into(),
+            (link as f64).into(),
+            snapshot.url.into(),
+            hex(&snapshot.checksum.0).into(),
+            (snapshot.bytes as f64).into(),
+            epoch.into(),
+            (snapshot.pos as f64).into(),
+        ]),
         Action::Event(event) => {
             let (name, link, detail) = name(event)?;
             list(&["event".into(), (link as f64).into(), name.into(), detail.into()])
@@ -162,7 +263,6 @@ fn name(event: Event) -> Option<(&'static str, u64, String)> {
         Event::Presence(_) | Event::Left { .. } => ("presence", 0, String::new()),
         Event::Warning { link, fault } => ("warning", link, fault.detail),
         Event::Goaway { link, .. } => ("goaway", link, String::new()),
-        // The browser takes no snapshots: it is never offered one.
         Event::Gained { remote: false, .. }
         | Event::Compared { .. }
         | Event::Snapshot { .. }

@@ -71,6 +71,8 @@ export interface SyncStatus {
   /** How much came in and went out since sync began, in bytes. */
   receivedBytes: number;
   sentBytes: number;
+  /** A copy of the room is being fetched, instead of all that was ever written in it: bytes so far and in all. */
+  snapshot?: { received: number; total: number } | undefined;
   /** Why it is not online. */
   error?: PlainError | undefined;
   /** When the next attempt is, in milliseconds since 1970. */

@@ -14,6 +14,7 @@ use tokio::io::AsyncReadExt;
 
 use super::answer::{Refusal, enter, hex};
 use super::changes::ranges;
+use super::origin;
 use crate::auth::Permission;
 use crate::room::Rooms;
 use crate::store::{self, SnapshotFile};
@@ -73,17 +74,34 @@ pub async fn snapshot(
     send(file, &headers).await
 }
 
-/// A snapshot that a Welcome named.
+/// A snapshot that a Welcome named. Pages may fetch it too, from wherever they may connect.
 pub async fn named_snapshot(
     State(rooms): State<Arc<Rooms>>,
     Path((name, place)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<Response, Refusal> {
-    let (room, _) = enter(&rooms, &name, &headers, Permission::Read, None).await?;
-    match room.store.known_snapshot(0) {
-        Some(file) if place == format!("{:016x}.{}", file.epoch, file.pos) => send(file, &headers).await,
-        _ => Err(Fault::new(Code::LOST, "there is a later snapshot: connect again").into()),
-    }
+) -> Response {
+    let find = async {
+        let (room, _) = enter(&rooms, &name, &headers, Permission::Read, None).await?;
+        match room.store.known_snapshot(0) {
+            Some(file) if place == format!("{:016x}.{}", file.epoch, file.pos) => send(file, &headers).await,
+            _ => Err(Refusal::from(Fault::new(Code::LOST, "there is a later snapshot: connect again"))),
+        }
+    };
+    let mut answer = find.await.into_response();
+    origin::share(&headers, &rooms.context().settings.origins.0, answer.headers_mut());
+    answer
+}
+
+/// What a browser asks before it lets a page of another host send a token.
+pub async fn may_fetch(State(rooms): State<Arc<Rooms>>, headers: HeaderMap) -> Response {
+    let granted = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, range"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    let mut answer = (StatusCode::NO_CONTENT, granted).into_response();
+    origin::share(&headers, &rooms.context().settings.origins.0, answer.headers_mut());
+    answer
 }
 
 /// The statements that make the room's tables.

@@ -27,7 +27,10 @@ pub fn router(rooms: Arc<Rooms>) -> Router {
         .route("/v1/rooms/{room}/need", post(database::need))
         .route("/v1/rooms/{room}/digest", get(database::digest))
         .route("/v1/rooms/{room}/snapshot", get(database::snapshot))
-        .route("/v1/rooms/{room}/snapshot/{place}", get(database::named_snapshot))
+        .route(
+            "/v1/rooms/{room}/snapshot/{place}",
+            get(database::named_snapshot).options(database::may_fetch),
+        )
         .route("/v1/rooms/{room}/schema", get(database::schema).put(database::migrate))
         .layer(DefaultBodyLimit::max(body_bytes))
         .with_state(rooms)

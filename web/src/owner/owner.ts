@@ -41,13 +41,7 @@ export class Owner {
   private readonly peers = new Map<string, Peer>();
   private readonly queue = new Queue(() => this.drained());
   private readonly lives: Lives;
-  private readonly syncs = new Syncs({
-    enqueue: (work, after) => this.enqueueSync(work, after),
-    renamed: () => {
-      const { siteId } = this.info();
-      for (const peer of this.peers.values()) peer.send({ kind: "site", siteId });
-    },
-  });
+  private readonly syncs: Syncs;
   private transaction: Transaction | undefined;
   private closed = false;
 
@@ -58,6 +52,15 @@ export class Owner {
     private readonly options: OwnerOptions,
   ) {
     this.lives = new Lives(database);
+    this.syncs = new Syncs({
+      enqueue: (work, after) => this.enqueueSync(work, after),
+      exchange: (work) => this.exchange(work),
+      snapshots: storage.snapshots,
+      renamed: () => {
+        const { siteId } = this.info();
+        for (const peer of this.peers.values()) peer.send({ kind: "site", siteId });
+      },
+    });
   }
 
   /** Opens the database in its files. */
@@ -70,9 +73,20 @@ export class Owner {
 
   /** Makes an opened database ready for use. */
   private async settle(): Promise<void> {
+    this.prepare();
+    await this.storage.flush?.(this.database);
+  }
+
+  private prepare(): void {
     if (this.options.handsOver) replies.prepare(this.database);
     this.database.takeChanged();
-    await this.storage.flush?.(this.database);
+  }
+
+  /** Begins anew what hung on the connection before. */
+  private goOn(): void {
+    this.prepare();
+    this.lives.reopen(this.database);
+    this.syncs.restart();
   }
 
   /** Lets a page in. */
@@ -117,8 +131,12 @@ export class Owner {
   private accept(peer: Peer, request: Request): void {
     if (peer.running.has(request.id)) return;
     peer.running.add(request.id);
-    // Waiting for a relay must keep nobody else waiting.
-    if (request.body.op === "flush") return void this.awaitFlush(peer, request.id, request.body.sync);
+    if (request.body.op === "flush") {
+      const { id, body: { sync } } = request;
+      // In turn, or it could come before the request that begins to sync; but waiting for a relay must keep nobody else
+      // waiting.
+      return this.queue.push(async () => void this.awaitFlush(peer, id, sync));
+    }
     let holder: Transaction | undefined;
     if (request.tx !== undefined) {
       const transaction = this.transaction;
@@ -155,6 +173,33 @@ export class Owner {
         after(this.database);
       }
     });
+  }
+
+  /** Work that opens the database anew: what hangs on it is begun again, and everything may be different after it. */
+  private exchange<T>(work: (database: Database) => T): Promise<T> {
+    const turn = async () => {
+      if (this.closed) throw new CrsqlError("CLOSED", "the owner goes");
+      let result: T;
+      try {
+        result = work(this.database);
+      } catch (error) {
+        if (!(error instanceof WebAssembly.RuntimeError)) this.goOn();
+        throw error;
+      }
+      this.goOn();
+      // If it can't be kept, what was kept is opened again.
+      await this.flush();
+      this.announceAll();
+      return result;
+    };
+    return new Promise((resolve, reject) =>
+      this.queue.push(() =>
+        turn().then(resolve, (error: unknown) => {
+          reject(error as Error);
+          if (error instanceof WebAssembly.RuntimeError) this.crash(error);
+        }),
+      ),
+    );
   }
 
   private async serve(peer: Peer, request: Request): Promise<void> {
@@ -352,6 +397,13 @@ export class Owner {
       const origin: Origin = author === undefined ? "remote" : peer === author ? "local" : "tab";
       peer.send({ kind: "changes", tables, origin });
     }
+  }
+
+  /** Tells all pages that every replicated table may have changed. */
+  private announceAll(): void {
+    const rows = this.database.run("SELECT name FROM __crsql_table WHERE name <> ''", NONE);
+    const tables = readRows(rows).map(([name]) => name as string);
+    for (const peer of this.peers.values()) peer.send({ kind: "changes", tables, origin: "remote" });
   }
 
   private async drained(): Promise<void> {

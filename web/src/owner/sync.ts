@@ -5,7 +5,9 @@
 
 import { CrsqlError, type PlainError } from "../errors.js";
 import type { PresenceEntry, SyncStatus, SyncWish } from "../messages.js";
+import type { Snapshots, SyncFile } from "../storage/files.js";
 import type { Peer } from "./peer.js";
+import { fetchSnapshot, Refused, type Offer } from "./snapshot.js";
 
 const SUBPROTOCOL = "crsql-sync.v1";
 const BACKOFF_MS = 250;
@@ -13,6 +15,8 @@ const BACKOFF_MAX_MS = 30_000;
 /** So long a connection must have stood for the next failure to count as the first. */
 const STABLE_MS = 10_000;
 export const TICK_MS = 1000;
+/** After so many failures no snapshot is taken any more. */
+const SNAPSHOT_FAILURES = 2;
 const TOKEN_MS = 30_000;
 const OPEN_MS = 15_000;
 /** What a page says about itself lasts so long, and is said again more often than that. */
@@ -20,6 +24,8 @@ const PRESENCE_TTL_MS = 15_000;
 const PRESENCE_AGAIN_MS = 5_000;
 /** The least time between two reports of progress. */
 const REPORT_MS = 100;
+/** What a report may wait with. */
+const PROGRESS = new Set(["receivedBytes", "sentBytes", "snapshot"]);
 /** Refusals that another attempt with the same token and schema would meet again. */
 const FINAL = new Set(["version", "unauthorized", "forbidden", "no-room", "tie-break", "schema"]);
 
@@ -27,11 +33,12 @@ const FINAL = new Set(["version", "unauthorized", "forbidden", "no-room", "tie-b
 export type SyncAction =
   | ["send", link: number, bytes: Uint8Array]
   | ["close", link: number, code?: string, detail?: string, retryAfterMs?: number]
+  | ["snapshot", link: number, path: string, checksum: string, bytes: number, epoch: bigint, pos: number]
   | ["event", link: number, name: string, detail: string];
 
 /** The parts of the WebAssembly database that sync uses. */
 export interface SyncDatabase {
-  syncDial(now: number, peer: string, room: string, token?: string | null): number;
+  syncDial(now: number, peer: string, room: string, token: string | null | undefined, snapshots: boolean): number;
   syncReceive(now: number, link: number, message: Uint8Array): void;
   syncClosed(link: number): void;
   syncClose(now: number, link: number): void;
@@ -43,6 +50,10 @@ export interface SyncDatabase {
 export interface SyncContext {
   /** Runs work on the database when its turn comes, makes it durable, and then carries out what follows from it. */
   enqueue(work: (database: SyncDatabase) => void): void;
+  /** Where a snapshot is put while it comes. */
+  readonly snapshots: Snapshots;
+  /** Has a snapshot take the place of the database; a sentence if it can't. */
+  adopt(file: SyncFile, offer: Offer, peer: string): Promise<string | undefined>;
   /** Asks a page for its token. */
   askToken(peer: Peer, sync: number): Promise<string | undefined>;
 }
@@ -64,6 +75,13 @@ export class SyncSession {
   private retry: ReturnType<typeof setTimeout> | undefined;
   private reporting: ReturnType<typeof setTimeout> | undefined;
   private attempt = 0;
+  private token: string | undefined;
+  /** The relay wants a snapshot fetched, and the connection to end. */
+  private offer: Offer | undefined;
+  private fetching: AbortController | undefined;
+  private file: SyncFile | undefined;
+  /** How often fetching failed: what can't be had that way comes in parts. */
+  private snapshotFailures = 0;
   private fault: { code: string; detail: string; retryAfterMs: number } | undefined;
   private waiters: { resolve: () => void; reject: (error: unknown) => void }[] = [];
   private presences = new Map<string, { peer: Peer; data: string; at: number }>();
@@ -130,6 +148,8 @@ export class SyncSession {
     const { socket, link } = this;
     this.socket = undefined;
     this.link = undefined;
+    this.offer = undefined;
+    this.endFetch();
     this.inbox = [];
     if (link !== undefined) {
       this.context.enqueue((database) => {
@@ -161,12 +181,13 @@ export class SyncSession {
     this.report({ state: "connecting", caughtUp: false, flushed: false, retryAt: undefined });
     let token: string | undefined;
     try {
-      token = await this.token();
+      token = await this.askToken();
     } catch (error) {
       if (attempt === this.attempt) this.later({ code: "SYNC", message: `no token: ${(error as Error).message}` });
       return;
     }
     if (attempt !== this.attempt) return;
+    this.token = token;
     let socket: WebSocket;
     try {
       socket = new WebSocket(endpoint(this.url, this.room), [SUBPROTOCOL]);
@@ -175,22 +196,31 @@ export class SyncSession {
     }
     this.socket = socket;
     socket.binaryType = "arraybuffer";
-    socket.onopen = () =>
+    const late = setTimeout(() => {
+      if (socket.readyState === WebSocket.CONNECTING) this.lost(socket, 1006, `${this.url} does not answer`);
+    }, OPEN_MS);
+    socket.onopen = () => {
+      clearTimeout(late);
       this.context.enqueue((database) => {
-        if (this.socket === socket) this.link = database.syncDial(Date.now(), `${this.url} ${this.room}`, this.room, token);
+        if (this.socket !== socket) return;
+        const takes = this.snapshotFailures < SNAPSHOT_FAILURES;
+        this.link = database.syncDial(Date.now(), this.peer, this.room, token, takes);
       });
+    };
     socket.onmessage = ({ data }) => {
       if (data instanceof ArrayBuffer) this.hear(new Uint8Array(data));
     };
     socket.onclose = ({ code, reason }) => this.lost(socket, code, reason);
     // Some only say that it failed, and never that it is closed. Where both come, the close is the one with a reason.
     socket.onerror = () => setTimeout(() => this.lost(socket, 1006, ""), 0);
-    setTimeout(() => {
-      if (socket.readyState === WebSocket.CONNECTING) this.lost(socket, 1006, `${this.url} does not answer`);
-    }, OPEN_MS);
   }
 
-  private async token(): Promise<string | undefined> {
+  /** What the cursor of this relay is called. */
+  private get peer(): string {
+    return `${this.url} ${this.room}`;
+  }
+
+  private async askToken(): Promise<string | undefined> {
     const able = this.wishes.find(({ wish }) => wish.hasToken && wish.state === "on");
     if (!able) return undefined;
     let timer: ReturnType<typeof setTimeout> | undefined;
@@ -221,9 +251,52 @@ export class SyncSession {
     const link = this.link;
     this.link = undefined;
     if (link !== undefined) this.context.enqueue((database) => database.syncClosed(link));
+    if (this.offer) return void this.bootstrap(this.offer);
     const message = this.fault?.detail ?? (reason || `the connection to ${this.url} was closed (${code})`);
     if (this.fault && FINAL.has(this.fault.code)) return this.refuse({ code: "SYNC", message });
     this.later({ code: "SYNC", message }, this.fault?.retryAfterMs);
+  }
+
+  /** Fetches a snapshot and has it taken over; dials again, whatever came of it. */
+  private async bootstrap(offer: Offer): Promise<void> {
+    const attempt = ++this.attempt;
+    const { snapshots } = this.context;
+    const fetching = (this.fetching = new AbortController());
+    this.offer = undefined;
+    this.report({ state: "connecting", snapshot: { received: 0, total: offer.bytes } });
+    let problem: { text: string; isFinal: boolean } | undefined;
+    try {
+      if (offer.bytes > snapshots.most) throw new Refused(`${offer.bytes} bytes are too many for this storage`);
+      const address = endpoint(this.url, this.room);
+      const file = await fetchSnapshot(offer, address, this.token, snapshots, fetching.signal, (received) => {
+        this.status.receivedBytes += Math.max(0, received - (this.status.snapshot?.received ?? 0));
+        this.report({ snapshot: { received, total: offer.bytes } });
+      });
+      if (attempt !== this.attempt) return file.close();
+      this.file = file;
+      const declined = await this.context.adopt(file, offer, this.peer);
+      if (declined !== undefined) throw new Refused(declined);
+    } catch (error) {
+      problem = { text: (error as Error).message, isFinal: error instanceof Refused };
+    }
+    if (attempt !== this.attempt) return;
+    this.endFetch();
+    if (problem === undefined) {
+      this.snapshotFailures = 0;
+    } else {
+      this.snapshotFailures = problem.isFinal ? SNAPSHOT_FAILURES : this.snapshotFailures + 1;
+    }
+    this.report({ snapshot: undefined });
+    if (!problem || problem.isFinal) return void this.connect();
+    this.later({ code: "SYNC", message: `the snapshot: ${problem.text}` });
+  }
+
+  /** What came of a snapshot stays in its file; the file is let go. */
+  private endFetch(): void {
+    this.fetching?.abort(new CrsqlError("CLOSED", "sync was interrupted"));
+    this.fetching = undefined;
+    this.file?.close();
+    this.file = undefined;
   }
 
   private refuse(error: PlainError): void {
@@ -260,6 +333,9 @@ export class SyncSession {
       this.fault = { code, detail, retryAfterMs };
       this.link = undefined;
       this.socket?.close();
+    } else if (action[0] === "snapshot") {
+      const [, , path, checksum, bytes, epoch, pos] = action;
+      this.offer = { path, checksum, bytes, epoch, pos };
     } else {
       this.event(action[2], action[3]);
     }
@@ -273,6 +349,8 @@ export class SyncSession {
         for (const [topic, { peer, data }] of this.presences) this.present(peer, topic, data);
         return;
       case "caughtUp":
+        // What an earlier attempt left of a snapshot is of no use any more.
+        if (!this.fetching) void this.context.snapshots.clear().catch(() => {});
         return this.report({ caughtUp: true });
       case "rejected":
       case "setAside":
@@ -327,7 +405,7 @@ export class SyncSession {
 
   /** Tells the pages how it is: a change of state at once, progress now and then. */
   private report(change: Partial<SyncStatus>): void {
-    const isState = Object.keys(change).some((key) => key !== "receivedBytes" && key !== "sentBytes");
+    const isState = Object.entries(change).some(([key, value]) => !PROGRESS.has(key) || value === undefined);
     this.status = { ...this.status, ...change };
     if (isState) return this.send();
     this.reporting ??= setTimeout(() => this.send(), REPORT_MS);
@@ -344,6 +422,7 @@ export class SyncSession {
     clearTimeout(this.retry);
     clearTimeout(this.reporting);
     this.attempt++;
+    this.endFetch();
     const { socket } = this;
     this.socket = undefined;
     if (socket) silence(socket);

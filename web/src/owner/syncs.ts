@@ -2,14 +2,20 @@
 
 import { CrsqlError } from "../errors.js";
 import type { PresenceEntry, SyncWish } from "../messages.js";
+import type { Snapshots, SyncFile } from "../storage/files.js";
 import type { Database } from "../wasm/crsql_web.js";
 import type { Peer } from "./peer.js";
+import type { Offer } from "./snapshot.js";
 import { SyncSession, TICK_MS, type SyncAction, type SyncContext, type SyncDatabase } from "./sync.js";
 
 /** What sync needs of the owner. */
 export interface SyncHost {
   /** Runs work on the database in its turn; `after` once what it committed is durable. */
   enqueue(work: (database: Database) => void, after: (database: Database) => void): void;
+  /** Where a snapshot can lie. */
+  readonly snapshots: Snapshots;
+  /** Runs work that opens the database anew in its turn, and then reads everything again. */
+  exchange<T>(work: (database: Database) => T): Promise<T>;
   /** The replica has another site id now. */
   renamed(): void;
 }
@@ -97,6 +103,16 @@ export class Syncs implements SyncContext {
     const ask = ++this.lastAsk;
     peer.send({ kind: "askToken", sync, ask });
     return new Promise((resolve, reject) => this.asked.set(ask, { resolve, reject }));
+  }
+
+  get snapshots(): Snapshots {
+    return this.host.snapshots;
+  }
+
+  adopt(file: SyncFile, offer: Offer, peer: string): Promise<string | undefined> {
+    return this.host.exchange((database) =>
+      database.syncAdopt(Date.now(), file, offer.checksum, peer, offer.epoch, offer.pos),
+    );
   }
 
   /** Something was committed locally: offers it. */

@@ -25,8 +25,20 @@ export interface Storage {
    * memory is ahead of what is saved. Absent where a commit is durable by itself.
    */
   flush?(database: Database): Promise<void>;
+  /** Where a snapshot of a relay can lie until it is taken over. */
+  readonly snapshots: Snapshots;
   /** Lets go of the files. */
   close(): Promise<void>;
+}
+
+/** Room for one snapshot beside a database. Who opens it closes it. */
+export interface Snapshots {
+  /** The most that it may have, in bytes. */
+  readonly most: number;
+  /** The file of this name, with what an earlier attempt left in it; those of other names are removed. */
+  open(name: string): Promise<SyncFile>;
+  /** Removes all of them. */
+  clear(): Promise<void>;
 }
 
 /** The WebAssembly module. */

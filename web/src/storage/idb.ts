@@ -6,6 +6,7 @@
 
 import { CrsqlError } from "../errors.js";
 import type { Storage, Wasm } from "./files.js";
+import { snapshotsInMemory } from "./memory.js";
 
 const BLOCKS = "blocks";
 /** The key beside the blocks' numbers that holds the file's size. */
@@ -46,6 +47,7 @@ export async function openIdb(name: string): Promise<Storage> {
       store.put(database.size(), SIZE);
       await committed(transaction);
     },
+    snapshots: snapshotsInMemory,
     async close() {
       idb.close();
     },

@@ -1,6 +1,6 @@
 /** Memory: gone with the page. Only where it was asked for. */
 
-import type { Storage, Wasm } from "./files.js";
+import type { Snapshots, Storage, SyncFile, Wasm } from "./files.js";
 
 let count = 0;
 
@@ -12,8 +12,57 @@ export function openMemory(bytes?: Uint8Array): Storage {
     async open(wasm: Wasm) {
       return wasm.openMemory(path, bytes ? wholeBlocks(bytes) : [], bytes?.length ?? 0);
     },
+    snapshots: snapshotsInMemory,
     async close() {},
   };
+}
+
+/** Where the database is in memory, so is a snapshot of it. A larger one comes in parts instead. */
+export const snapshotsInMemory: Snapshots = {
+  most: 64 << 20,
+  async open() {
+    return new MemoryFile();
+  },
+  async clear() {},
+};
+
+class MemoryFile implements SyncFile {
+  private bytes = new Uint8Array();
+  private length = 0;
+
+  read(into: Uint8Array, at: number): number {
+    const found = this.bytes.subarray(Math.min(at, this.length), Math.min(at + into.length, this.length));
+    into.set(found);
+    return found.length;
+  }
+
+  write(from: Uint8Array, at: number): number {
+    const end = at + from.length;
+    if (end > this.bytes.length) {
+      const grown = new Uint8Array(Math.max(end, this.bytes.length * 2));
+      grown.set(this.bytes.subarray(0, this.length));
+      this.bytes = grown;
+    }
+    this.bytes.set(from, at);
+    this.length = Math.max(this.length, end);
+    return from.length;
+  }
+
+  truncate(size: number): void {
+    if (size < this.length) this.bytes.fill(0, size, this.length);
+    else this.write(new Uint8Array(size - this.length), this.length);
+    this.length = size;
+  }
+
+  flush(): void {}
+
+  size(): number {
+    return this.length;
+  }
+
+  close(): void {
+    this.truncate(0);
+  }
 }
 
 /** The bytes cut into the blocks that WebAssembly takes. */

@@ -1,7 +1,8 @@
 /** Plain files, for Node: tests, scripts, servers. One process at a time. */
 
 import * as fs from "node:fs";
-import type { Storage, SyncFile, Wasm } from "./files.js";
+import { basename, dirname, join } from "node:path";
+import type { Snapshots, Storage, SyncFile, Wasm } from "./files.js";
 
 /** Opens the database file of that name, with its journal and log beside it. */
 export function openNodeFiles(path: string): Storage {
@@ -12,8 +13,28 @@ export function openNodeFiles(path: string): Storage {
       const [main, journal, wal] = files as [NodeFile, NodeFile, NodeFile];
       return wasm.openFiles(path, main, journal, wal);
     },
+    snapshots: snapshotsBeside(path),
     async close() {
       for (const file of files) file.close();
+    },
+  };
+}
+
+function snapshotsBeside(path: string): Snapshots {
+  const prefix = `${basename(path)}-snapshot-`;
+  const keep = (wanted: string | undefined) => {
+    for (const entry of fs.readdirSync(dirname(path))) {
+      if (entry.startsWith(prefix) && entry !== wanted) fs.rmSync(join(dirname(path), entry), { force: true });
+    }
+  };
+  return {
+    most: Infinity,
+    async open(checksum) {
+      keep(prefix + checksum);
+      return new NodeFile(join(dirname(path), prefix + checksum));
+    },
+    async clear() {
+      keep(undefined);
     },
   };
 }

@@ -6,7 +6,7 @@
  */
 
 import { CrsqlError } from "../errors.js";
-import { PARTS, type Storage, type SyncFile, type Wasm } from "./files.js";
+import { PARTS, type Snapshots, type Storage, type SyncFile, type Wasm } from "./files.js";
 
 /** How long to wait for the handles of a worker that ended. */
 const TAKEOVER_MS = 10_000;
@@ -50,9 +50,30 @@ export async function openOpfs(name: string): Promise<Storage> {
       const [main, journal, wal] = files as [OpfsFile, OpfsFile, OpfsFile];
       return wasm.openFiles(`/${name}`, main, journal, wal);
     },
+    snapshots: snapshotsIn(parent, name),
     async close() {
       for (const file of files) file.close();
     },
+  };
+}
+
+const SNAPSHOT = "snapshot-";
+
+/** A snapshot is a file beside the database: what came of it is there after a reload. */
+function snapshotsIn(parent: FileSystemDirectoryHandle, name: string): Snapshots {
+  const keep = async (wanted: string | undefined) => {
+    for await (const entry of parent.keys()) {
+      if (entry.startsWith(SNAPSHOT) && entry !== wanted) await parent.removeEntry(entry);
+    }
+  };
+  return {
+    most: Infinity,
+    async open(checksum) {
+      const part = SNAPSHOT + checksum;
+      await keep(part);
+      return new OpfsFile(await take(parent, part, name));
+    },
+    clear: () => keep(undefined),
   };
 }
 

@@ -45,7 +45,7 @@ async function add(page, title) {
 test("two devices share a list, apart and together", { skip }, async () => {
   const [ada, bob] = [await device(chromes[0], "Ada", "#3f8f5f"), await device(chromes[1], "Bob", "#3b7fb5")];
   await eventually(async () => (await ada.textContent(".empty")).includes("Nothing"), "the empty list");
-  for (const title of ["Sourdough bread", "Tomatoes", "Olive oil", "Coffee", "Oat milk"]) await add(ada, title);
+  for (const title of ["Sourdough bread from the market", "Tomatoes", "Olive oil", "Coffee", "Oat milk"]) await add(ada, title);
   await eventually(async () => (await titles(bob)).length === 5, "the list at Bob's");
   await bob.click('[aria-label="More Tomatoes"]');
   await ada.click('[aria-label="More Tomatoes"]');
@@ -67,12 +67,18 @@ test("two devices share a list, apart and together", { skip }, async () => {
   await ada.mouse.move(x + 8, y - 260, { steps: 6 });
   await ada.mouse.up();
   await eventually(async () => (await titles(ada))[0] === "Oat milk", "the item to move");
+  assert.equal((await bob.$$(".person")).length, 1, "without a relay only Bob himself is known to be here");
   await bob.screenshot({ path: `${output}example-offline.png` });
+  // Without any network: the page's own files are kept too.
+  await bob.evaluate(() => navigator.serviceWorker.ready.then(() => {}));
+  await chromes[1].context.setOffline(true);
   await bob.reload();
   await eventually(async () => (await titles(bob)).includes("Lemons"), "Bob's list after a reload without a relay");
 
+  await chromes[1].context.setOffline(false);
+  await bob.reload();
   await hub.start();
-  const expected = ["Basil", "Coffee", "Lemons", "Oat milk", "Sourdough bread", "Tomatoes"];
+  const expected = ["Basil", "Coffee", "Lemons", "Oat milk", "Sourdough bread from the market", "Tomatoes"];
   for (const page of [ada, bob]) {
     await eventually(async () => (await titles(page)).toSorted().join() === expected.join(), "everything everywhere");
     await eventually(async () => (await statusOf(page)) === "Saved everywhere", "to be in sync");
@@ -80,7 +86,14 @@ test("two devices share a list, apart and together", { skip }, async () => {
   }
   assert.deepEqual(await titles(ada), await titles(bob));
   assert.equal((await titles(bob))[0], "Oat milk");
+  // By keyboard, and at the size of a desktop.
+  await ada.focus('[aria-label^="Move Oat milk"]');
+  await ada.keyboard.press("ArrowDown");
+  await eventually(async () => (await titles(bob))[1] === "Oat milk", "the item to move by a key");
   await ada.screenshot({ path: `${output}example.png` });
+  await ada.setViewportSize({ width: 1280, height: 800 });
+  await ada.screenshot({ path: `${output}example-desktop.png` });
+  await ada.setViewportSize({ width: 390, height: 844 });
   await ada.emulateMedia({ colorScheme: "dark" });
   await ada.screenshot({ path: `${output}example-dark.png` });
   assert.deepEqual(chromes.flatMap(({ errors }) => errors), []);

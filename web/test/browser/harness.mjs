@@ -2,7 +2,7 @@
 
 import { createServer } from "node:http";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -27,7 +27,12 @@ export async function serve() {
     if (path === "/" || path === "/blank.html") return response.setHeader("content-type", "text/html").end(PAGE);
     if (path === "/favicon.ico") return response.writeHead(204).end();
     try {
-      const bytes = await readFile(join(ROOT, path));
+      const file = join(ROOT, path);
+      const { mtime } = await stat(file);
+      // Without a date the browser would keep neither the file nor what it compiled of it.
+      response.setHeader("last-modified", mtime.toUTCString()).setHeader("cache-control", "no-cache");
+      if (request.headers["if-modified-since"] === mtime.toUTCString()) return response.writeHead(304).end();
+      const bytes = await readFile(file);
       response.setHeader("content-type", TYPES[extname(path)] ?? "application/octet-stream").end(bytes);
     } catch {
       response.writeHead(404).end();

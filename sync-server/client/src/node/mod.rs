@@ -61,7 +61,7 @@ use crsql_protocol::wire::Blob;
 use crsql_protocol::{Code, Fault, Session};
 
 use crate::Result;
-use crate::replica::{Cut, Fill, Replica, pack};
+use crate::replica::{Cut, Fill, Folded, Replica, Snapshot, pack};
 
 /// A connection of a node; never used twice.
 pub type LinkId = u64;
@@ -220,20 +220,62 @@ impl Node {
         peer: &str,
         cursor: crsql_protocol::message::Cursor,
     ) -> Result<crate::replica::Adoption> {
-        self.flush(now_ms)?;
-        let detail = "a snapshot takes the place of this database: connect again";
-        self.fail_links(now_ms, |_| true, Code::LOST, detail);
-        self.run(now_ms)?;
+        self.end_for_snapshot(now_ms)?;
         let before = self.replica.ledger().whole().clone();
         let adopted = self.replica.adopt(snapshot, peer, cursor)?;
         if let crate::replica::Adoption::BeganAgain(report) = &adopted {
             self.event(Event::BeganAgain { report: report.clone() });
         }
-        let versions = self.replica.ledger().whole().difference(&before);
+        self.tell_adopted(&before);
+        Ok(adopted)
+    }
+
+    fn tell_adopted(&mut self, before: &VersionVector) {
+        let versions = self.replica.ledger().whole().difference(before);
         if !versions.is_empty() {
             self.event(Event::Adopted { versions });
         }
-        Ok(adopted)
+    }
+
+    /// Begins again with an open copy from `peer`, if this replica was left behind; gives the copy back if it was not.
+    /// See [`Replica::begin_again`]. All connections end; dial again, whatever came of it.
+    ///
+    /// # Errors
+    /// The store's. Nothing was changed then.
+    pub fn begin_again_with(
+        &mut self,
+        now_ms: u64,
+        copy: rusqlite::Connection,
+        peer: &str,
+        cursor: crsql_protocol::message::Cursor,
+    ) -> Result<Option<rusqlite::Connection>> {
+        self.end_for_snapshot(now_ms)?;
+        let before = self.replica.ledger().whole().clone();
+        let report = match self.replica.begin_again(copy, peer, cursor)? {
+            Ok(report) => report,
+            Err(copy) => return Ok(Some(copy)),
+        };
+        self.event(Event::BeganAgain { report });
+        self.tell_adopted(&before);
+        Ok(None)
+    }
+
+    /// The half of taking over a snapshot that needs this node; for whoever has no second connection to the file while
+    /// the first one is open. All connections end. Without an error, drop the node, close its connection, let
+    /// [`Folded::exchange`] do the rest through another one, and begin anew.
+    ///
+    /// # Errors
+    /// The store's. Nothing was changed then.
+    pub fn fold(&mut self, now_ms: u64, snapshot: Snapshot) -> Result<std::result::Result<Folded, String>> {
+        self.end_for_snapshot(now_ms)?;
+        self.replica.fold(snapshot, self.replica.connection())
+    }
+
+    fn end_for_snapshot(&mut self, now_ms: u64) -> Result<()> {
+        self.flush(now_ms)?;
+        let detail = "a snapshot takes the place of this database: connect again";
+        self.fail_links(now_ms, |_| true, Code::LOST, detail);
+        self.run(now_ms)
     }
 
     /// The next thing to do, in order.

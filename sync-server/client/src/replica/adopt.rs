@@ -6,11 +6,10 @@
 //! of it, and a crash leaves the file as it was.
 
 use std::collections::BTreeSet;
-use std::path::Path;
-use std::time::Duration;
 
 use crsql_core::changeset::{Changeset, write_changes};
 use crsql_core::collect::was_made_by;
+use crsql_core::ids::SiteId;
 use crsql_protocol::message::Cursor;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -18,15 +17,20 @@ use super::{Replica, tables};
 use crate::{Error, Result};
 
 /// How long to wait for other writers of the file.
-const PATIENCE: Duration = Duration::from_secs(60);
+#[cfg(feature = "tokio")]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Tables of the extension that say how this database is set up, not what it holds.
 const OURS: [&str; 3] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member"];
+
+/// The same of those who sync and of those who keep what they answered to their pages.
+const OURS_BY_PREFIX: [&str; 2] = ["__crsql_sync_", "__crsql_web_"];
 
 /// What a snapshot brings besides the database itself: the chains of its histories.
 const CHAINS: &str = "__crsql_snapshot_chain";
 
 /// What came of a snapshot.
+#[cfg(feature = "tokio")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Adoption {
     /// It is in place.
@@ -45,54 +49,70 @@ struct Table {
     columns: Vec<String>,
 }
 
+/// A snapshot, open in a connection that nobody else has.
+#[derive(Debug)]
+pub struct Snapshot {
+    copy: Connection,
+    tables: BTreeSet<Table>,
+}
+
+/// A snapshot that was made a database of ours: it only has to take its place.
+#[derive(Debug)]
+pub struct Folded {
+    tables: BTreeSet<Table>,
+    site: SiteId,
+    seen: u64,
+}
+
+impl Snapshot {
+    /// Looks at a copy that came from a relay, and leaves nothing in it that could run here. What is inside if not that
+    /// is a sentence why it can't be taken over.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn open(copy: Connection) -> Result<std::result::Result<Snapshot, String>> {
+        crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
+        if !copy.table_exists(Some("main"), CHAINS)? || !copy.table_exists(Some("main"), "__crsql_table")? {
+            return Ok(Err("the snapshot is not one of a relay".into()));
+        }
+        let tables = replicated(&copy)?;
+        disarm(&copy, &tables)?;
+        Ok(Ok(Snapshot { copy, tables }))
+    }
+}
+
 impl Replica {
     /// Takes over everything from a snapshot, a database file that nobody else uses and that may be changed. `cursor`
     /// is where reading `peer` goes on. All connections must have ended.
     ///
     /// # Errors
     /// SQLite's; [`Error::InTransaction`]. Nothing was changed then.
-    pub fn adopt(&mut self, snapshot: &Path, peer: &str, cursor: Cursor) -> Result<Adoption> {
-        if self.batch.is_some() || !self.conn.is_autocommit() {
-            return Err(Error::InTransaction);
-        }
-        let declined = |reason: &str| Ok(Adoption::Declined(reason.to_owned()));
+    #[cfg(feature = "tokio")]
+    pub fn adopt(&mut self, snapshot: &std::path::Path, peer: &str, cursor: Cursor) -> Result<Adoption> {
         let Some(path) = self.conn.path().filter(|path| !path.is_empty()).map(str::to_owned) else {
-            return declined("this database is not in a file");
+            return Ok(Adoption::Declined("this database is not in a file".into()));
         };
-        let copy = Connection::open(snapshot)?;
-        crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
-        if !copy.table_exists(Some("main"), CHAINS)? {
-            return declined("the snapshot is not one of a relay");
-        }
-        if self.is_behind_of(&copy)? {
-            return self.begin_again(copy, peer, cursor);
-        }
-        if !copy.table_exists(Some("main"), "__crsql_table")? {
-            return declined("the snapshot is not one of a relay");
-        }
-        let theirs = replicated(&copy)?;
-        disarm(&copy, &theirs)?;
+        let copy = match self.begin_again(Connection::open(snapshot)?, peer, cursor)? {
+            Ok(report) => return Ok(Adoption::BeganAgain(report)),
+            Err(copy) => copy,
+        };
+        let copy = match Snapshot::open(copy)? {
+            Ok(copy) => copy,
+            Err(reason) => return Ok(Adoption::Declined(reason)),
+        };
         // Without the extension: the triggers that it copies must not run, and its own writes are no transactions.
         let plain = Connection::open(&path)?;
         plain.busy_timeout(PATIENCE)?;
-        plain.pragma_update(None, "foreign_keys", false)?;
         plain.pragma_update(None, "synchronous", "FULL")?;
-        plain.execute("ATTACH ?1 AS snapshot", [snapshot.to_string_lossy()])?;
+        Folded::attach(&plain, &snapshot.to_string_lossy())?;
         plain.execute_batch("BEGIN")?;
         // From here on nobody else writes, so what is read below is all there is.
         plain.execute("UPDATE main.__crsql_sync_state SET seen = seen", [])?;
-        let mine = replicated(&plain)?;
-        if let Some(table) = mine.iter().find(|table| !theirs.contains(*table)) {
-            return declined(&format!("table {:?} is not the same in the snapshot", table.name));
-        }
-        if let Some(name) = taken(&plain, &theirs, &mine)? {
-            return declined(&format!("{name:?} is something else in this database"));
-        }
-        let seen = self.fold_into(&copy)?;
-        // The copy must not be in use when the other connection reads it.
-        copy.close().map_err(|(_, error)| error)?;
-        exchange(&plain, &theirs)?;
-        self.sync_state(&plain, peer, cursor, seen)?;
+        let folded = match self.fold(copy, &plain)? {
+            Ok(folded) => folded,
+            Err(reason) => return Ok(Adoption::Declined(reason)),
+        };
+        folded.exchange(&plain, peer, cursor)?;
         plain.execute_batch("COMMIT")?;
         drop(plain);
         self.reload()?;
@@ -113,8 +133,24 @@ impl Replica {
         Ok(has_all == 0)
     }
 
-    /// Begins again with everything that is in the copy, and keeps what only this database has.
-    fn begin_again(&mut self, copy: Connection, peer: &str, cursor: Cursor) -> Result<Adoption> {
+    /// Begins again with everything that is in a copy whose room has collected deletes that are not here, and keeps what
+    /// only this database has: what became of that, as JSON. Gives the copy back if it has not.
+    ///
+    /// # Errors
+    /// SQLite's; [`Error::InTransaction`]. Nothing was changed then.
+    pub fn begin_again(
+        &mut self,
+        copy: Connection,
+        peer: &str,
+        cursor: Cursor,
+    ) -> Result<std::result::Result<String, Connection>> {
+        if self.batch.is_some() || !self.conn.is_autocommit() {
+            return Err(Error::InTransaction);
+        }
+        crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
+        if !copy.table_exists(Some("main"), CHAINS)? || !self.is_behind_of(&copy)? {
+            return Ok(Err(copy));
+        }
         let whole: Vec<u8> = copy.query_row("SELECT crsql_changeset()", [], |row| row.get(0))?;
         let mut chains: Vec<(Vec<u8>, i64, Vec<u8>)> = Vec::new();
         {
@@ -142,7 +178,7 @@ impl Replica {
         tables::save_cursor(&tx, peer, cursor)?;
         tx.commit()?;
         self.reload()?;
-        Ok(Adoption::BeganAgain(report))
+        Ok(Ok(report))
     }
 
     /// The rows that own transactions made, as far as the journal still has them as they were.
@@ -162,21 +198,56 @@ impl Replica {
         Ok(write_changes(self.tie_break, &made, &Default::default()))
     }
 
-    /// Makes the copy the database of our site, with all that we hold and it lacks. Returns the apply position before
-    /// that.
-    fn fold_into(&self, copy: &Connection) -> Result<u64> {
+    /// Makes the snapshot a database of our site, with all that we hold and it lacks. `here` reads our own file. All
+    /// connections must have ended, and nobody may write until [`Folded::exchange`].
+    ///
+    /// # Errors
+    /// SQLite's; [`Error::InTransaction`].
+    pub fn fold(&self, snapshot: Snapshot, here: &Connection) -> Result<std::result::Result<Folded, String>> {
+        if self.batch.is_some() || !self.conn.is_autocommit() {
+            return Err(Error::InTransaction);
+        }
+        let Snapshot { copy, tables } = snapshot;
+        let mine = replicated(here)?;
+        if let Some(table) = mine.iter().find(|table| !tables.contains(*table)) {
+            return Ok(Err(format!("table {:?} is not the same in the snapshot", table.name)));
+        }
+        if let Some(name) = taken(here, &tables, &mine)? {
+            return Ok(Err(format!("{name:?} is something else in this database")));
+        }
         copy.query_row("SELECT crsql_new_site(?1)", [self.site.0.as_slice()], |_| Ok(()))?;
-        let seen = tables::db_version(copy)?;
-        let theirs = tables::vector(copy)?;
+        // The apply position before our own come in: they are published anew.
+        let seen = tables::db_version(&copy)?;
+        let theirs = tables::vector(&copy)?;
         let ours: Vec<u8> = self
             .conn
             .prepare_cached("SELECT crsql_changeset(?1, 0)")?
             .query_row([theirs.encode()], |row| row.get(0))?;
         copy.query_row("SELECT crsql_apply(?1)", [ours], |_| Ok(()))?;
-        Ok(seen)
+        // It must not be in use when another connection reads it.
+        copy.close().map_err(|(_, error)| error)?;
+        Ok(Ok(Folded { tables, site: self.site, seen }))
+    }
+}
+
+impl Folded {
+    /// Gives a connection to our own file that has no extension the snapshot at `path`, before its transaction.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn attach(plain: &Connection, path: &str) -> Result<()> {
+        plain.pragma_update(None, "foreign_keys", false)?;
+        plain.execute("ATTACH ?1 AS snapshot", [path])?;
+        Ok(())
     }
 
-    fn sync_state(&self, plain: &Connection, peer: &str, cursor: Cursor, seen: u64) -> Result<()> {
+    /// Puts it in the place of our replicated tables, in a transaction of a connection that it was attached to.
+    /// `cursor` is where reading `peer` goes on.
+    ///
+    /// # Errors
+    /// SQLite's. The transaction is to be rolled back then.
+    pub fn exchange(&self, plain: &Connection, peer: &str, cursor: Cursor) -> Result<()> {
+        exchange(plain, &self.tables)?;
         let site = self.site.0.as_slice();
         plain.execute("DELETE FROM main.__crsql_sync_chain WHERE site <> ?1", [site])?;
         let copied = format!("INSERT OR IGNORE INTO main.__crsql_sync_chain SELECT * FROM snapshot.{CHAINS}");
@@ -185,7 +256,7 @@ impl Replica {
         plain.execute_batch("DELETE FROM main.__crsql_sync_stage")?;
         tables::forget_cursors(plain)?;
         tables::save_cursor(plain, peer, cursor)?;
-        plain.execute("UPDATE main.__crsql_sync_state SET seen = ?1", [seen as i64])?;
+        plain.execute("UPDATE main.__crsql_sync_state SET seen = ?1", [self.seen as i64])?;
         Ok(())
     }
 }
@@ -250,7 +321,8 @@ fn taken(conn: &Connection, theirs: &BTreeSet<Table>, mine: &BTreeSet<Table>) ->
 /// Drops what is replicated here and copies what is replicated there, inside the open transaction.
 fn exchange(conn: &Connection, theirs: &BTreeSet<Table>) -> Result<()> {
     let is_copied = |table: &str| {
-        let is_ours = OURS.contains(&table) || table.starts_with("__crsql_sync_") || table == CHAINS;
+        let is_ours = OURS.contains(&table) || OURS_BY_PREFIX.iter().any(|prefix| table.starts_with(prefix));
+        let is_ours = is_ours || table == CHAINS;
         !is_ours && (table.starts_with("__crsql_") || theirs.iter().any(|theirs| theirs.name == table))
     };
     let objects = |schema: &str| -> Result<Vec<[String; 4]>> {

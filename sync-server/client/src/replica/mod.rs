@@ -8,7 +8,6 @@
 //! by publishing what was committed locally, by any process, so that each local transaction becomes a frame as it was
 //! before remote changes are merged into the same rows. Only what [`Replica::commit`] returned may be told to others.
 
-#[cfg(feature = "tokio")]
 mod adopt;
 mod answer;
 mod collect;
@@ -23,6 +22,7 @@ mod take;
 
 #[cfg(feature = "tokio")]
 pub use adopt::Adoption;
+pub use adopt::{Folded, Snapshot};
 pub use answer::Fill;
 pub use digest::rows;
 pub use journal::Entry;
