@@ -134,8 +134,12 @@ fn wipe(state: &State) -> Result<()> {
     let tables: Vec<Rc<Table>> = state.tables()?;
     {
         let _mute = state.mute();
-        state.db.without_triggers(|| {
+        let is_unenforced = tables.iter().any(|table| table.is_unenforced);
+        let empty = || {
             tables.iter().try_for_each(|table| state.db.exec(&format!("DELETE FROM {}", table.sql_name())))
+        };
+        state.db.without_triggers(|| {
+            if is_unenforced { state.db.without_foreign_keys(empty) } else { empty() }
         })?;
     }
     let mut store = state.store.borrow_mut();
@@ -206,10 +210,16 @@ fn restore(state: &State, table: &Table, pk: &[u8], row: &Unsent) -> Result<Fate
     // Triggers did their work when the row was first written, and what they wrote is among the unsent rows.
     let inserted = {
         let _mute = state.mute();
-        state.db.without_triggers(|| merge::insert_with(state, &insert, &params))
+        let insert = || merge::insert_with(state, &insert, &params);
+        state.db.without_triggers(|| {
+            if table.is_unenforced { state.db.without_foreign_keys(insert) } else { insert() }
+        })
     };
     match inserted {
         Ok(rowid) => {
+            if !table.links.is_empty() {
+                merge::hidden::suspect_all(state, table.id);
+            }
             match table.shape {
                 Shape::Integer => state.record(table.id, Kind::Insert, rowid, &table.all)?,
                 _ => insert_keyed(state, table, rowid, &key)?,

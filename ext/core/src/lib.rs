@@ -28,6 +28,7 @@ pub mod limits;
 pub mod merge;
 pub mod msgpack;
 pub mod pack;
+pub mod parents;
 pub mod replica;
 pub mod value;
 pub mod version_vector;

@@ -3,6 +3,7 @@
 
 mod base;
 mod dominate;
+pub mod fire;
 mod held;
 pub mod hidden;
 mod order;
