@@ -418,7 +418,9 @@ fn replicas_that_rename_in_any_order_converge() {
             }
         }
         for (s, renames) in all.iter().zip(steps) {
-            RENAMES[renames..].iter().for_each(|rename| drop(s.exec(rename)));
+            RENAMES[renames..].iter().for_each(|rename| {
+                s.exec(rename);
+            });
             s.exec("INSERT OR IGNORE INTO renamed (id) VALUES (9); DELETE FROM renamed WHERE id = 9");
         }
         exchange_all(&[&all[0], &all[1], &all[2]]);
