@@ -56,6 +56,8 @@ pub struct Typed {
     pub slot: u32,
     /// Its type.
     pub kind: ColumnType,
+    /// Which of the cells that a site has of a text it is for; of every other type a site has one.
+    pub level: usize,
     /// Its name now.
     pub name: String,
     /// What SQLite makes of values.
@@ -457,7 +459,9 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         last = last.max(id).max(if is_part(slot) { 0 } else { slot });
         known.insert(rows.column_str(1)?.to_owned(), id);
         if slot != 0 {
-            let kind = ColumnType::of_name(rows.column_str(2)?).filter(|kind| *kind != ColumnType::Register);
+            let is_known =
+                |kind: &ColumnType| *kind != ColumnType::Register && crate::typed::is_built_in(*kind);
+            let kind = ColumnType::of_name(rows.column_str(2)?).filter(is_known);
             let kind = kind.ok_or_else(|| unknown_type(name, rows.column_str(1), rows.column_str(2)))?;
             types.insert(id, (kind, slot));
         }
@@ -484,8 +488,10 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
             }
         }
         if let Some((kind, slot)) = types.get(&id).copied() {
-            let (name, affinity) = (column.name.clone(), column.affinity);
-            typed.push(Typed { register: id, slot, kind, name, affinity });
+            for level in 0..kind.levels() {
+                let (name, affinity, slot) = (column.name.clone(), column.affinity, slot + level as u32);
+                typed.push(Typed { register: id, slot, kind, level, name, affinity });
+            }
         }
         columns.push(Column {
             id,
@@ -499,12 +505,14 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
     let mut all: Columns = columns.iter().map(|column| column.id).collect();
     for column in &typed {
         all.remove(column.register);
-        all.insert(column.slot);
+        if column.level == 0 {
+            all.insert(column.slot);
+        }
         columns.push(Column {
             id: column.slot,
             name: column.name.clone(),
             default_sql: None,
-            cell: column.kind.cell_name(&column.name).into_owned(),
+            cell: column.kind.level_name(&column.name, column.level).into_owned(),
             kind: column.kind,
         });
     }
@@ -561,7 +569,7 @@ fn unknown_type(table: &str, column: Result<&str>, kind: Result<&str>) -> Error 
     let (column, kind) = (column.unwrap_or_default(), kind.unwrap_or_default());
     Error::refused(format_args!(
         "column {column:?} of table {table:?} is of type {kind:?}, which this crsql does not know; \
-         open this database with a newer one"
+         open this database with a newer one, or with one that was built with it"
     ))
 }
 

@@ -206,7 +206,7 @@ fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
 pub fn unknown_column(table: &Table, cid: &str) -> String {
     let (name, cell) = (&table.name, column_of(cid));
     let kind = ColumnType::of_cell(cell);
-    let column = table.columns[..table.registers].iter().find(|column| kind.cell_name(&column.name) == cell);
+    let column = table.columns[..table.registers].iter().find(|column| kind.has_cell(&column.name, cell));
     match column.filter(|_| kind != ColumnType::Register) {
         None => format!("table {name:?} has no replicated column {cid:?} here"),
         Some(column) => {

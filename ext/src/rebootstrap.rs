@@ -17,6 +17,8 @@ use crate::store::{Columns, Kind, MISSING, ROW, Tail};
 use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Changeset, Compress, Limits, write_changes};
 use crsql_core::collect::was_made_by;
+#[cfg(feature = "text")]
+use crsql_core::column::ColumnType;
 use crsql_core::ids::SiteId;
 use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
@@ -167,15 +169,30 @@ enum Fate {
 
 /// What a column that has a type showed of a row.
 fn shown(table: &Table, typed: &Typed, row: &Unsent) -> Option<Value> {
+    if typed.level > 0 {
+        return None;
+    }
     let (mut base, mut cells) = (None, Vec::new());
+    #[cfg(feature = "text")]
+    let mut texts = Vec::new();
     for change in &row.changes {
         match (&change.fact, slot_of(table, change)) {
             (Fact::Cell { value, .. }, Some(slot)) if slot == typed.register => base = Some(value.clone()),
+            #[cfg(feature = "text")]
+            (Fact::Cell { value, .. }, Some(slot)) if typed.kind == ColumnType::Text => {
+                let level = table.typed.iter().find(|t| t.slot == slot && t.register == typed.register);
+                texts.extend(level.map(|level| (change.stamp.site, level.level, value.clone())));
+            }
             (Fact::Cell { value, .. }, Some(slot)) if slot == typed.slot => {
                 cells.push((change.stamp.site, value.clone()));
             }
             _ => {}
         }
+    }
+    #[cfg(feature = "text")]
+    if typed.kind == ColumnType::Text {
+        let cl = row.changes.first().map_or(1, |change| change.cl);
+        return crsql_core::text::show(base.as_ref(), &texts, cl);
     }
     crsql_core::column::show(typed.kind, base.as_ref(), &cells)
 }

@@ -104,6 +104,9 @@ pub struct State {
     pub is_committing: Cell<bool>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
+    /// Texts that somebody types in.
+    #[cfg(feature = "text")]
+    pub texts: RefCell<crate::typed::text::Texts>,
 }
 
 /// See [`State::past_members`].
@@ -168,6 +171,8 @@ impl State {
             is_unenforced: Cell::new(false),
             is_committing: Cell::new(false),
             rows_impacted: Cell::new(0),
+            #[cfg(feature = "text")]
+            texts: RefCell::default(),
         }
     }
 
