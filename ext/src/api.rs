@@ -1,6 +1,8 @@
 //! The SQL functions, as an index: what each is called, takes and may do. The work is elsewhere.
 
 mod admin;
+#[cfg(feature = "text")]
+mod text;
 
 use crate::alter;
 use crate::changeset::Since;
@@ -37,7 +39,11 @@ const FUNCTIONS: &[Entry] = &[
 
 /// Registers them.
 pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
-    FUNCTIONS.iter().chain(&admin::FUNCTIONS).try_for_each(|(name, flags, body)| {
+    let functions = FUNCTIONS.iter().chain(&admin::FUNCTIONS);
+    #[cfg(feature = "text")]
+    let functions = functions.chain(&text::FUNCTIONS);
+    let mut functions = functions;
+    functions.try_for_each(|(name, flags, body)| {
         let body = *body;
         register_function(db, name, -1, *flags, state, move |state: &State, call: &mut Call<'_>| {
             body(state, call)

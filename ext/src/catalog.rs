@@ -2,7 +2,13 @@
 //!
 //! Valid for one `schema_version`; read lazily, so that a database of a thousand replicated tables opens fast.
 
+mod links;
+
+pub use links::{Link, OnDelete, half_raise};
+
+use crate::former::{self, Former};
 use crate::options::Options;
+use crate::schema::eligibility::ForeignKeyPolicy;
 use crate::schema::table::IndexedColumn;
 use crate::schema::triggers::CaptureIds;
 use crate::schema::{self, Ident, KeyShape, TableInfo};
@@ -50,6 +56,8 @@ pub struct Typed {
     pub slot: u32,
     /// Its type.
     pub kind: ColumnType,
+    /// Which of the cells that a site has of a text it is for; of every other type a site has one.
+    pub level: usize,
     /// Its name now.
     pub name: String,
     /// What SQLite makes of values.
@@ -82,8 +90,24 @@ pub struct Table {
     pub clashes: Vec<Vec<Term>>,
     /// The columns in those.
     pub unique: Columns,
+    /// What its rows need to be shown.
+    pub links: Vec<Link>,
+    /// The tables whose rows need rows of this one.
+    pub referrers: Vec<u32>,
+    /// Merges write it while SQLite enforces no FOREIGN KEYs: it has some, or is in one, that say who sees to that.
+    pub is_unenforced: bool,
+    /// The schema's triggers hear of what merges do to its rows.
+    pub fires: bool,
+    /// A trigger of the schema that must not fire in a merge, if there is one: see [`crate::merge::fire::half_raise`].
+    pub half_raise: Option<String>,
+    /// Whether its rows are shown hangs on other rows, or theirs on its.
+    pub is_related: bool,
     /// How many values that lost a merge are kept; 0: none.
     pub losers: u32,
+    /// Names that columns had, with their ids: see [`crate::former`].
+    pub formers: Vec<(String, u32)>,
+    /// It or a column of it was renamed, and the catalogue does not know yet.
+    pub is_renamed: bool,
     /// The shape in SQLite's words.
     pub info: TableInfo,
     /// Statements on the base table.
@@ -130,6 +154,11 @@ pub enum Use {
 const STATEMENTS_MAX: usize = 64;
 
 impl Table {
+    /// Rows of it may be hidden.
+    pub fn hides(&self) -> bool {
+        !self.clashes.is_empty() || !self.links.is_empty()
+    }
+
     /// Whether the key's stored spelling may differ from its canonical form, judged by type alone.
     pub fn column(&self, id: u32) -> Option<&Column> {
         self.columns.iter().find(|column| column.id == id)
@@ -137,7 +166,18 @@ impl Table {
 
     /// The column whose cells are called `cell` among replicas.
     pub fn column_of_cell(&self, cell: &str) -> Option<&Column> {
-        self.columns.iter().find(|column| column.cell == cell)
+        let found = self.columns.iter().find(|column| column.cell == cell);
+        if found.is_none() && !self.formers.is_empty() { self.column_once_called(cell) } else { found }
+    }
+
+    #[cold]
+    fn column_once_called(&self, cell: &str) -> Option<&Column> {
+        let is_it = |column: &&Column, name: &str, id: u32| {
+            let typed = self.typed.iter().find(|typed| typed.slot == column.id);
+            typed.map_or(column.id, |typed| typed.register) == id && column.kind.cell_name(name) == cell
+        };
+        let mut formers = self.formers.iter();
+        formers.find_map(|(name, id)| self.columns.iter().find(|column| is_it(column, name, *id)))
     }
 
     /// The column with a type that has the id `id`, of its register or of the cells of its type.
@@ -249,7 +289,17 @@ impl Table {
 pub struct Catalog {
     is_loaded: bool,
     by_name: HashMap<String, u32>,
+    /// Tables whose rows wait for their parents.
+    waiting: Vec<(u32, ForeignKeyPolicy)>,
+    /// Tables whose rows are shown without their parents.
+    lax: Vec<u32>,
+    /// Tables whose triggers fire during merges.
+    firing: Vec<u32>,
     tables: HashMap<u32, Option<Rc<Table>>>,
+    /// Names that tables and columns had.
+    formers: Vec<Former>,
+    /// Tables that were renamed, and the catalogue does not know yet.
+    renamed: Vec<u32>,
     /// The table that was asked for by name last.
     last: Option<Rc<Table>>,
 }
@@ -283,13 +333,21 @@ impl Catalog {
                 by_id.insert(id, triggers.column_str(1)?.to_owned());
             }
         }
-        let mut tables = db.prepare("SELECT id FROM main.__crsql_table")?;
+        self.formers = former::all(db)?;
+        let mut tables = db.prepare("SELECT id, name, options FROM main.__crsql_table")?;
         while tables.step()? {
             let id = tables.column_i64(0) as u32;
-            match by_id.remove(&id) {
-                Some(name) => drop(self.by_name.insert(name, id)),
-                None => drop(self.tables.insert(id, None)),
+            let Some(name) = by_id.remove(&id) else {
+                self.tables.insert(id, None);
+                continue;
+            };
+            let stored = tables.column_str(1)?;
+            if stored != name {
+                self.renamed.push(id);
+                self.formers.push(Former { table: id, column: 0, name: stored.to_owned() });
             }
+            self.note_policy(id, tables.column_str(2).unwrap_or_default());
+            self.by_name.insert(name, id);
         }
         self.is_loaded = true;
         Ok(())
@@ -320,6 +378,22 @@ impl Catalog {
         Ok(found)
     }
 
+    /// The replicated table that is called `name`, or was and nothing else is now.
+    pub fn once_named(&mut self, db: Db, name: &str) -> Result<Option<Rc<Table>>> {
+        let found = self.named(db, name)?;
+        if found.is_some() || self.formers.is_empty() {
+            return Ok(found);
+        }
+        let is_it = |former: &&Former| former.column == 0 && former.name == name;
+        let Some(id) = self.formers.iter().find(is_it).map(|former| former.table) else { return Ok(None) };
+        let taken =
+            "SELECT 1 FROM main.sqlite_master WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        match db.prepare(taken)?.query_i64(&[ValueRef::Text(name.as_bytes())])? {
+            Some(_) => Ok(None),
+            None => self.table(db, id),
+        }
+    }
+
     /// The ids of all tables that exist.
     pub fn ids(&mut self, db: Db) -> Result<Vec<u32>> {
         self.load(db)?;
@@ -336,9 +410,22 @@ impl Catalog {
         self.load(db)?;
         let name = self.by_name.iter().find(|(_, known)| **known == id).map(|(name, _)| name.clone());
         let table = match name {
-            Some(name) => describe(db, id, &name)?.map(Rc::new),
+            Some(name) => describe(db, id, &name)?,
             None => None,
         };
+        let table = match table {
+            None => None,
+            Some(mut table) => {
+                self.link(db, &mut table)?;
+                Some(table)
+            }
+        };
+        let table = table.map(|mut table| {
+            let recorded = self.formers.iter().filter(|former| former.table == id && former.column != 0);
+            table.formers.extend(recorded.map(|former| (former.name.clone(), former.column)));
+            table.is_renamed |= self.renamed.contains(&id);
+            Rc::new(table)
+        });
         self.tables.insert(id, table.clone());
         Ok(table)
     }
@@ -372,7 +459,9 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         last = last.max(id).max(if is_part(slot) { 0 } else { slot });
         known.insert(rows.column_str(1)?.to_owned(), id);
         if slot != 0 {
-            let kind = ColumnType::of_name(rows.column_str(2)?).filter(|kind| *kind != ColumnType::Register);
+            let is_known =
+                |kind: &ColumnType| *kind != ColumnType::Register && crate::typed::is_built_in(*kind);
+            let kind = ColumnType::of_name(rows.column_str(2)?).filter(is_known);
             let kind = kind.ok_or_else(|| unknown_type(name, rows.column_str(1), rows.column_str(2)))?;
             types.insert(id, (kind, slot));
         }
@@ -381,6 +470,7 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
     let mut columns = Vec::new();
     let mut typed = Vec::new();
     let mut untriggered = Columns::new();
+    let mut formers = Vec::new();
     for position in info.value_columns() {
         let column = &info.columns[position];
         let by_trigger = triggered.iter().find(|(_, name)| *name == column.name).map(|(id, _)| *id as u32);
@@ -388,12 +478,20 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
             last += 1;
             last
         });
-        if by_trigger.is_none() {
-            untriggered.insert(id);
+        match by_trigger {
+            None => untriggered.insert(id),
+            Some(id) => {
+                let stored = known.iter().find(|(name, known)| **known == id && **name != column.name);
+                formers.extend(
+                    stored.filter(|(name, _)| !name.is_empty()).map(|(name, id)| (name.clone(), *id)),
+                );
+            }
         }
         if let Some((kind, slot)) = types.get(&id).copied() {
-            let (name, affinity) = (column.name.clone(), column.affinity);
-            typed.push(Typed { register: id, slot, kind, name, affinity });
+            for level in 0..kind.levels() {
+                let (name, affinity, slot) = (column.name.clone(), column.affinity, slot + level as u32);
+                typed.push(Typed { register: id, slot, kind, level, name, affinity });
+            }
         }
         columns.push(Column {
             id,
@@ -407,12 +505,14 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
     let mut all: Columns = columns.iter().map(|column| column.id).collect();
     for column in &typed {
         all.remove(column.register);
-        all.insert(column.slot);
+        if column.level == 0 {
+            all.insert(column.slot);
+        }
         columns.push(Column {
             id: column.slot,
             name: column.name.clone(),
             default_sql: None,
-            cell: column.kind.cell_name(&column.name).into_owned(),
+            cell: column.kind.level_name(&column.name, column.level).into_owned(),
             kind: column.kind,
         });
     }
@@ -425,9 +525,17 @@ pub fn describe(db: Db, id: u32, name: &str) -> Result<Option<Table>> {
         .collect();
     Ok(Some(Table {
         id,
+        is_related: !clashes.is_empty(),
+        is_unenforced: false,
+        fires: false,
+        half_raise: None,
+        links: Vec::new(),
+        referrers: Vec::new(),
         clashes,
         unique,
         losers: options.losers.unwrap_or(0),
+        is_renamed: !formers.is_empty(),
+        formers,
         name: info.name.clone(),
         shape,
         key_names: info.key().map(|column| column.name.clone()).collect(),
@@ -461,7 +569,7 @@ fn unknown_type(table: &str, column: Result<&str>, kind: Result<&str>) -> Error 
     let (column, kind) = (column.unwrap_or_default(), kind.unwrap_or_default());
     Error::refused(format_args!(
         "column {column:?} of table {table:?} is of type {kind:?}, which this crsql does not know; \
-         open this database with a newer one"
+         open this database with a newer one, or with one that was built with it"
     ))
 }
 

@@ -221,6 +221,8 @@ pub const BEHIND: &str = "the row is unknown here, deletes were collected, and t
 /// # Errors
 /// This replica lacks some of it: what is left at the sender does not tell of the deletes.
 pub fn adopt(state: &State, told: Option<&Told>) -> Result<bool> {
+    // This may be the first that is done on the connection.
+    state.store.borrow_mut().refresh()?;
     let own = state.store.borrow().collected();
     let Some(Told { collected: theirs, .. }) = told else { return Ok(own.is_empty()) };
     let is_past = theirs.covers(&own);
@@ -231,7 +233,12 @@ pub fn adopt(state: &State, told: Option<&Told>) -> Result<bool> {
         let store = state.store.borrow();
         store.tail().db_version == 0 && !store.is_spilled() && state.ops.borrow().is_empty()
     };
-    if !is_empty && !own.has_seen(&version_vector(state)?, theirs) {
+    let mut held = version_vector(state)?;
+    // The deletes may have come in this very transaction.
+    for (ordinal, lo, hi) in state.completed() {
+        held.insert_range(site_of(state, ordinal)?, lo, hi);
+    }
+    if !is_empty && !own.has_seen(&held, theirs) {
         return Err(Error::refused(
             "crsql_apply: this replica has to re-bootstrap: it lacks deletes that the sender has collected, so what is \
              left there can't bring it up to date; ask the sender for everything (crsql_changeset()) and pass that to \

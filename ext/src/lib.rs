@@ -22,6 +22,7 @@ mod changeset;
 mod collect;
 mod config;
 mod doctor;
+mod former;
 pub mod functions;
 mod gc;
 mod json;

@@ -57,9 +57,6 @@ const FOREIGN_KEYS: Words<ForeignKeyPolicy> = &[
 const TRIGGERS: Words<Switch> = &[("on", Switch::On), ("off", Switch::Off)];
 const KEYS: &str = "\"columns\", \"unique\", \"fk\", \"triggers\" and \"losers\"";
 
-/// What this version understands but cannot do yet. It is refused rather than believed.
-const MISSING: &[&str] = &["fk", "triggers"];
-
 impl Options {
     /// Reads the options object that `function` was given.
     ///
@@ -68,9 +65,7 @@ impl Options {
     pub fn parse(function: &str, text: &str) -> Result<Options> {
         let refused =
             |reason: String| Error::refused(format_args!("{function}: the options {text:?}: {reason}"));
-        let options = Options::read(text).map_err(refused)?;
-        options.check_implemented().map_err(refused)?;
-        Ok(options)
+        Options::read(text).map_err(refused)
     }
 
     fn read(text: &str) -> Result<Options, String> {
@@ -89,26 +84,18 @@ impl Options {
         Ok(options)
     }
 
-    fn check_implemented(&self) -> Result<(), String> {
-        let declared = [
-            ("unique", self.unique.is_some()),
-            ("fk", self.foreign_keys.is_some()),
-            ("triggers", self.triggers == Some(Switch::On)),
-        ];
-        match declared.iter().find(|(key, is_set)| *is_set && MISSING.contains(key)) {
-            Some((key, _)) => Err(format!("this version cannot do {key:?} yet; leave it out")),
-            None => Ok(()),
-        }
-    }
-
     /// What is declared of a table already, besides its columns' types.
     pub fn stored(db: Db, table: u32) -> Result<Options> {
         let mut select = db.prepare("SELECT options FROM main.__crsql_table WHERE id = ?1")?;
         let text = select.query_row(&[ValueRef::Integer(i64::from(table))], |row| {
             Ok(row.column_str(0).unwrap_or("{}").to_owned())
         })?;
-        // Options that a later version wrote are that version's business.
-        Ok(text.and_then(|text| Options::read(&text).ok()).unwrap_or_default())
+        Ok(text.map(|text| Options::of_json(&text)).unwrap_or_default())
+    }
+
+    /// What [`Options::store`] wrote. Options that a later version wrote are that version's business.
+    pub fn of_json(text: &str) -> Options {
+        Options::read(text).unwrap_or_default()
     }
 
     /// These declarations over `known` ones: what is not named here stays.
@@ -145,6 +132,17 @@ impl Options {
             json = json.number("losers", u64::from(count));
         }
         json.end()
+    }
+
+    /// The option that goes with registers only: a hidden row is kept as their values, and triggers hear of them alone.
+    pub fn wants_registers(&self) -> Option<&'static str> {
+        self.hides().or((self.triggers == Some(Switch::On)).then_some("triggers"))
+    }
+
+    /// The option by which rows may be hidden.
+    pub fn hides(&self) -> Option<&'static str> {
+        let waits = self.foreign_keys.is_some_and(|policy| policy != ForeignKeyPolicy::Ignore);
+        self.unique.map(|_| "unique").or(waits.then_some("fk"))
     }
 
     /// What the author accepts.

@@ -16,6 +16,7 @@ use crsql_core::merge::{CellClock, Stamp, TieBreak, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -205,7 +206,7 @@ fn beats(change: &Loose, known: &Loose, tie_break: TieBreak) -> bool {
 pub fn unknown_column(table: &Table, cid: &str) -> String {
     let (name, cell) = (&table.name, column_of(cid));
     let kind = ColumnType::of_cell(cell);
-    let column = table.columns[..table.registers].iter().find(|column| kind.cell_name(&column.name) == cell);
+    let column = table.columns[..table.registers].iter().find(|column| kind.has_cell(&column.name, cell));
     match column.filter(|_| kind != ColumnType::Register) {
         None => format!("table {name:?} has no replicated column {cid:?} here"),
         Some(column) => {
@@ -363,7 +364,7 @@ fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Takes what waits for columns that a plain ALTER has brought, before the first statement that may write: it sees
+/// Takes what waits for names that a plain ALTER has brought, before the first statement that may write: it sees
 /// the row as it is.
 pub fn take_for_new_columns(state: &State) -> Result<()> {
     if !state.store.borrow_mut().exists()? || !state.may_have_parked()? {
@@ -376,16 +377,26 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
             names.push(select.column_str(0)?.to_owned());
         }
     }
-    let mut is_new = false;
+    let (mut is_new, mut renamed) = (false, Vec::new());
     for name in names {
-        is_new |= state.table_named(&name)?.is_some_and(|table| !table.untriggered.is_empty());
+        if let Some(table) = state.table_named(&name)? {
+            is_new |= !table.untriggered.is_empty();
+            if table.is_renamed {
+                renamed.push(table);
+            }
+        }
     }
-    if !is_new {
+    if !is_new && renamed.is_empty() {
         return Ok(());
     }
     crate::alter::atomically(state, || {
         crate::capture::enlist(state)?;
-        retry(state)
+        renamed.iter().try_for_each(|table| crate::former::follow(state, table))?;
+        retry(state)?;
+        if !renamed.is_empty() {
+            state.forget_schema();
+        }
+        Ok(())
     })
 }
 
@@ -393,17 +404,31 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
 /// local writes dominate what is parked of theirs, since that, too, was seen here.
 pub fn sweep(state: &State) -> Result<()> {
     let mut parked: Vec<(i64, Loose)> = Vec::new();
-    {
-        let mut select = state.db.prepare(&SELECT.replace(" FROM", ", id FROM"))?;
-        while select.step()? {
-            parked.push((select.column_i64(10), read(&select)?));
+    // Only of tables that were written, unless some of what was written is in the store already.
+    let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
+    let tables: Vec<_> = tables.into_iter().filter_map(|id| state.table(id).ok()).collect();
+    let is_all = state.store.borrow().is_spilled()
+        || tables.iter().any(|table| table.is_renamed || !table.formers.is_empty());
+    let condition = if is_all { "?1 IS NULL" } else { "table_name = ?1" };
+    let sql = format!("{} WHERE {condition}", SELECT.replace(" FROM", ", id FROM"));
+    let mut select = state.db.prepare(&sql)?;
+    let names = tables.iter().map(|table| ValueRef::Text(table.name.as_bytes()));
+    for name in if is_all { vec![ValueRef::Null] } else { names.collect() } {
+        let mut rows = select.query(std::slice::from_ref(&name))?;
+        while rows.step()? {
+            parked.push((rows.column_i64(10), read(&rows)?));
         }
     }
+    sweep_changes(state, &parked)
+}
+
+/// As [`sweep`], of these changes.
+pub fn sweep_changes(state: &State, parked: &[(i64, Loose)]) -> Result<()> {
     let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
     for (id, change) in parked {
-        dominate(state, &change)?;
-        if is_stale(state, &change)? {
-            delete.execute(&[ValueRef::Integer(id)])?;
+        dominate(state, change)?;
+        if is_stale(state, change)? {
+            delete.execute(&[ValueRef::Integer(*id)])?;
         }
     }
     Ok(())
@@ -524,7 +549,12 @@ pub fn write_row(state: &State, table: &Table, pk: &[u8], changes: &[(i64, Loose
     values.sort_by_key(|(id, _)| *id);
     // What waited is held here, whatever was collected since.
     let _source = merge_as(state, Source::Own);
-    let outcome = merge_row(state, table, &Incoming { key: &key, clock, values: &values, cells: &cells })?;
+    let incoming = Incoming { key: &key, clock, values: &values, cells: &cells };
+    let outcome = if table.info.user_triggers.is_empty() {
+        merge_row(state, table, &incoming)?
+    } else {
+        state.db.without_triggers(|| merge_row(state, table, &incoming))?
+    };
     match &outcome {
         Outcome::Refused(reason) => {
             let mut update = state

@@ -1,7 +1,7 @@
 //! `crsql_rebootstrap(changeset)`: the way back for a replica that was left behind.
 //!
 //! Others have collected deletes that it lacks, so it begins again with everything that one of them holds, and adds
-//! what that one did not have: to known rows as it was, rows that the other knows nothing of as new ones. Updates of
+//! what that one did not have: to known rows as it was, rows made here that the other knows nothing of as new ones. Updates of
 //! rows whose delete was collected go with them.
 
 use crate::alter::{atomically, enter};
@@ -16,20 +16,25 @@ use crate::state::State;
 use crate::store::{Columns, Kind, MISSING, ROW, Tail};
 use crsql_core::change::{Change, Fact};
 use crsql_core::changeset::{Changeset, Compress, Limits, write_changes};
+use crsql_core::collect::was_made_by;
+#[cfg(feature = "text")]
+use crsql_core::column::ColumnType;
+use crsql_core::ids::SiteId;
 use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// What the sender of the changeset did not have of one row.
 struct Unsent {
     changes: Vec<Change>,
-    /// It has nothing of the row.
+    /// It has nothing of the row, and the row was made here.
     is_whole: bool,
 }
 
-/// Begins again with a whole changeset; the JSON tells what became of the own writes.
-pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
+/// Begins again with a whole changeset; the JSON tells what became of the own writes. `written` is a changeset with own
+/// transactions as they were: a row of which every cell was written again since does not tell any more who made it.
+pub fn rebootstrap(state: &State, bytes: &[u8], written: Option<&[u8]>) -> Result<String> {
     const NAME: &str = "crsql_rebootstrap";
     let changeset = Changeset::open(bytes, &Limits::default())
         .map_err(|e| Error::refused(format_args!("{NAME}: {e}; ask the sender for it again")))?;
@@ -47,13 +52,17 @@ pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
             "{NAME}: the sender orders writes by another \"tie-break\""
         )));
     }
+    let made = match written {
+        None => BTreeSet::new(),
+        Some(bytes) => made_by(crate::site::site_id(state)?, changeset.claims(), bytes)?,
+    };
     enter(state)?;
     let (mut kept, mut renewed, mut dropped) = (0_u64, 0_u64, 0_u64);
     let report = atomically(state, || {
         state.create()?;
         state.check_schema()?;
         enlist(state)?;
-        let unsent = unsent(state, changeset.claims())?;
+        let unsent = unsent(state, changeset.claims(), &made)?;
         wipe(state)?;
         state.store.borrow_mut().set_collected(told.collected.clone())?;
         let _source = merge_as(state, Source::Own);
@@ -75,8 +84,20 @@ pub fn rebootstrap(state: &State, bytes: &[u8]) -> Result<String> {
     Ok(object.number("kept", kept).number("renewed", renewed).number("dropped", dropped).end())
 }
 
+/// A row, by table and packed key, and its incarnation.
+type Made = BTreeSet<(String, Vec<u8>, u64)>;
+
+/// The rows that a site made, as its transactions tell.
+fn made_by(site: SiteId, sent: &VersionVector, bytes: &[u8]) -> Result<Made> {
+    let changes = Changeset::changes(bytes).map_err(Error::refused)?.into_iter();
+    let is_unsent = |change: &Change| {
+        change.stamp.site == site && !sent.contains(site, change.stamp.version) && was_made_by([&change.fact])
+    };
+    Ok(changes.filter(is_unsent).map(|change| (change.table, change.pk, change.cl)).collect())
+}
+
 /// By table and packed key, what is held here and is not in `sent`. Of changes without identity nobody can tell.
-fn unsent(state: &State, sent: &VersionVector) -> Result<BTreeMap<(String, Vec<u8>), Unsent>> {
+fn unsent(state: &State, sent: &VersionVector, made: &Made) -> Result<BTreeMap<(String, Vec<u8>), Unsent>> {
     let bytes = build(state, &Since::Vector(sent.clone()), Compress::No)?;
     let mut rows: BTreeMap<(String, Vec<u8>), Unsent> = BTreeMap::new();
     for change in Changeset::changes(&bytes).map_err(Error::refused)? {
@@ -89,7 +110,9 @@ fn unsent(state: &State, sent: &VersionVector) -> Result<BTreeMap<(String, Vec<u
         let Some(table) = state.table_named(name)? else { continue };
         let key = crsql_core::pack::unpack(pk).map_err(Error::refused)?;
         let clock = merge::clock_by_key(state, &table, &key)?;
-        row.is_whole = true;
+        let known = |change: &Change| made.contains(&(name.clone(), pk.clone(), change.cl));
+        row.is_whole = was_made_by(row.changes.iter().map(|change| &change.fact))
+            || row.changes.first().is_some_and(known);
         for group in clock.iter().flat_map(|clock| &clock.groups) {
             let site = state.store.borrow_mut().sites.id(state.db, group.site)?;
             row.is_whole &= group.version > 0 && !sent.contains(site, group.version);
@@ -113,8 +136,12 @@ fn wipe(state: &State) -> Result<()> {
     let tables: Vec<Rc<Table>> = state.tables()?;
     {
         let _mute = state.mute();
-        state.db.without_triggers(|| {
+        let is_unenforced = tables.iter().any(|table| table.is_unenforced);
+        let empty = || {
             tables.iter().try_for_each(|table| state.db.exec(&format!("DELETE FROM {}", table.sql_name())))
+        };
+        state.db.without_triggers(|| {
+            if is_unenforced { state.db.without_foreign_keys(empty) } else { empty() }
         })?;
     }
     let mut store = state.store.borrow_mut();
@@ -142,15 +169,30 @@ enum Fate {
 
 /// What a column that has a type showed of a row.
 fn shown(table: &Table, typed: &Typed, row: &Unsent) -> Option<Value> {
+    if typed.level > 0 {
+        return None;
+    }
     let (mut base, mut cells) = (None, Vec::new());
+    #[cfg(feature = "text")]
+    let mut texts = Vec::new();
     for change in &row.changes {
         match (&change.fact, slot_of(table, change)) {
             (Fact::Cell { value, .. }, Some(slot)) if slot == typed.register => base = Some(value.clone()),
+            #[cfg(feature = "text")]
+            (Fact::Cell { value, .. }, Some(slot)) if typed.kind == ColumnType::Text => {
+                let level = table.typed.iter().find(|t| t.slot == slot && t.register == typed.register);
+                texts.extend(level.map(|level| (change.stamp.site, level.level, value.clone())));
+            }
             (Fact::Cell { value, .. }, Some(slot)) if slot == typed.slot => {
                 cells.push((change.stamp.site, value.clone()));
             }
             _ => {}
         }
+    }
+    #[cfg(feature = "text")]
+    if typed.kind == ColumnType::Text {
+        let cl = row.changes.first().map_or(1, |change| change.cl);
+        return crsql_core::text::show(base.as_ref(), &texts, cl);
     }
     crsql_core::column::show(typed.kind, base.as_ref(), &cells)
 }
@@ -185,10 +227,16 @@ fn restore(state: &State, table: &Table, pk: &[u8], row: &Unsent) -> Result<Fate
     // Triggers did their work when the row was first written, and what they wrote is among the unsent rows.
     let inserted = {
         let _mute = state.mute();
-        state.db.without_triggers(|| merge::insert_with(state, &insert, &params))
+        let insert = || merge::insert_with(state, &insert, &params);
+        state.db.without_triggers(|| {
+            if table.is_unenforced { state.db.without_foreign_keys(insert) } else { insert() }
+        })
     };
     match inserted {
         Ok(rowid) => {
+            if !table.links.is_empty() {
+                merge::hidden::suspect_all(state, table.id);
+            }
             match table.shape {
                 Shape::Integer => state.record(table.id, Kind::Insert, rowid, &table.all)?,
                 _ => insert_keyed(state, table, rowid, &key)?,

@@ -59,11 +59,19 @@ fn written_after(
     changes.retain(|change| change.stamp.site == old && change.stamp.version > keep);
     changes.retain(|change| match &change.fact {
         Fact::Cell { column, col_version, .. } => {
-            !ColumnType::of_cell(column).is_parted() || *col_version == 1
+            // What is on an upper level of a text may have been typed before, on a lower one.
+            let is_fresh = *col_version == 1 && ColumnType::level_of_cell(column) == 0;
+            !ColumnType::of_cell(column).is_parted() || is_fresh
         }
         Fact::Row => true,
     });
     for change in &mut changes {
+        #[cfg(feature = "text")]
+        if let Fact::Cell { column, value, .. } = &mut change.fact
+            && ColumnType::of_cell(column) == ColumnType::Text
+        {
+            *value = crsql_core::text::renamed(value, &old, &new);
+        }
         change.stamp.site = new;
         change.stamp.version -= keep;
     }

@@ -70,6 +70,8 @@ pub struct State {
     pub tie_break: Cell<Option<TieBreak>>,
     /// Tables whose triggers miss a column.
     stale: RefCell<BTreeSet<u32>>,
+    /// Tables of which the catalogue does not know the names yet.
+    renamed: RefCell<BTreeSet<u32>>,
     /// The statement of [`crate::capture::restore_changes`].
     pub restore_changes: RefCell<Option<Statement>>,
     /// The statement of [`crate::capture::enlist`].
@@ -78,20 +80,33 @@ pub struct State {
     last_table: RefCell<Option<Rc<Table>>>,
     /// What is known of the next row to be captured.
     pub quick: Cell<Quick>,
-    /// A table was seen in which rows may clash.
-    pub has_clashing: Cell<bool>,
+    /// A table was seen in which rows hang on others.
+    pub has_related: Cell<bool>,
     /// Tables of which rows are hidden, as far as this connection knows, and when it looked.
     pub hidden: RefCell<(BTreeSet<u32>, u32)>,
     /// The schema by whose names the hidden rows of a table are parked.
     pub named_at: RefCell<BTreeMap<u32, i64>>,
     /// Hidden rows to be reconsidered, by table and canonical key.
     pub in_doubt: RefCell<BTreeSet<(u32, Vec<u8>)>>,
+    /// Shown rows whose parents are to be looked for, likewise; all of a table under an empty key.
+    pub suspects: RefCell<BTreeSet<(u32, Vec<u8>)>>,
+    /// Rows to which others may refer and that came, went or changed, likewise, and whether others referred to them.
+    pub changed_parents: RefCell<BTreeMap<(u32, Vec<u8>), bool>>,
     /// Whose changes are merged right now.
     pub source: Cell<crate::collect::Source>,
     /// The registered sites that hold what was collected, and when that was read.
     pub past_members: RefCell<Option<PastMembers>>,
+    /// What the statement of a merge that triggers hear of gives to capture.
+    pub own: RefCell<Option<crate::merge::fire::Own>>,
+    /// In this transaction triggers wrote while SQLite enforced no FOREIGN KEYs.
+    pub is_unenforced: Cell<bool>,
+    /// SQLite is committing: triggers can't write.
+    pub is_committing: Cell<bool>,
     /// Merge rows that changed something in this transaction: `crsql_rows_impacted()`.
     pub rows_impacted: Cell<i64>,
+    /// Texts that somebody types in.
+    #[cfg(feature = "text")]
+    pub texts: RefCell<crate::typed::text::Texts>,
 }
 
 /// See [`State::past_members`].
@@ -139,17 +154,25 @@ impl State {
             is_store_stale: Cell::new(false),
             tie_break: Cell::new(None),
             stale: RefCell::default(),
+            renamed: RefCell::default(),
             restore_changes: RefCell::new(None),
             enlist: Cell::new(None),
             last_table: RefCell::new(None),
             quick: Cell::default(),
-            has_clashing: Cell::new(false),
+            has_related: Cell::new(false),
             hidden: RefCell::new((BTreeSet::new(), u32::MAX)),
             named_at: RefCell::default(),
             in_doubt: RefCell::default(),
+            suspects: RefCell::default(),
+            changed_parents: RefCell::default(),
             source: Cell::new(crate::collect::Source::Peer { is_past: false }),
             past_members: RefCell::new(None),
+            own: RefCell::new(None),
+            is_unenforced: Cell::new(false),
+            is_committing: Cell::new(false),
             rows_impacted: Cell::new(0),
+            #[cfg(feature = "text")]
+            texts: RefCell::default(),
         }
     }
 
@@ -257,7 +280,10 @@ impl State {
     fn find_table(&self, id: u32) -> Result<Rc<Table>> {
         match self.catalog.borrow_mut().table(self.db, id)? {
             Some(table) => {
-                self.has_clashing.set(self.has_clashing.get() || !table.clashes.is_empty());
+                self.has_related.set(self.has_related.get() || table.is_related);
+                if table.is_renamed {
+                    self.renamed.borrow_mut().insert(id);
+                }
                 Ok(table)
             }
             None => Err(Error::refused(format_args!(
@@ -266,8 +292,16 @@ impl State {
         }
     }
 
-    /// A replicated table by its exact name.
+    /// The replicated table that changes call so: by its exact name, or one that it had before.
     pub fn table_named(&self, name: &str) -> Result<Option<Rc<Table>>> {
+        if !self.store.borrow_mut().exists()? {
+            return Ok(None);
+        }
+        self.catalog.borrow_mut().once_named(self.db, name)
+    }
+
+    /// A replicated table by its exact name.
+    pub fn table_called(&self, name: &str) -> Result<Option<Rc<Table>>> {
         if !self.store.borrow_mut().exists()? {
             return Ok(None);
         }
@@ -336,6 +370,13 @@ impl State {
 
     /// Stores everything: the transaction is about to commit.
     pub fn sync(&self) -> Result<()> {
+        self.is_committing.set(true);
+        let done = self.store_all();
+        self.is_committing.set(false);
+        done
+    }
+
+    fn store_all(&self) -> Result<()> {
         self.synced_at.set(self.db.data_version());
         crate::merge::settle(self)?;
         if !self.ops.borrow().is_empty() && self.store.borrow_mut().exists()? && self.may_have_parked()? {
@@ -344,12 +385,19 @@ impl State {
         crate::merge::hidden::note_local(self)?;
         crate::merge::hidden::resolve(self)?;
         let stale = std::mem::take(&mut *self.stale.borrow_mut());
-        let has_new_columns = !stale.is_empty();
+        let renamed = std::mem::take(&mut *self.renamed.borrow_mut());
+        let has_new_names = !stale.is_empty() || !renamed.is_empty();
+        // Each name must have been known while it was one, or it would be unknown once it is a former one.
+        for id in renamed {
+            let table = self.catalog.borrow_mut().table(self.db, id)?;
+            table.map_or(Ok(()), |table| crate::former::follow(self, &table))?;
+            self.forget_schema();
+        }
         for table in stale {
             crate::alter::renew_triggers(self, table)?;
         }
-        if has_new_columns && self.may_have_parked()? {
-            // What waited for the column; triggers are off because SQLite allows them nothing while it commits.
+        if has_new_names && self.may_have_parked()? {
+            // What waited for them; triggers are off because SQLite allows them nothing while it commits.
             self.db.without_triggers(|| crate::park::retry(self))?;
         }
         if !self.has_uncommitted() {
@@ -389,12 +437,15 @@ impl State {
         self.candidates.borrow_mut().clear();
         self.held.borrow_mut().clear();
         self.in_doubt.borrow_mut().clear();
+        self.suspects.borrow_mut().clear();
+        self.changed_parents.borrow_mut().clear();
         *self.bracket.borrow_mut() = Default::default();
         *self.replay.borrow_mut() = Default::default();
         self.stale.borrow_mut().clear();
         self.has_parked.set(false);
         self.last_loose.set((0, 0));
         self.rows_impacted.set(0);
+        self.is_unenforced.set(false);
     }
 
     /// The transaction has committed. Another connection can't have written between its read and its commit, so what
@@ -476,33 +527,6 @@ impl State {
         self.ops.borrow_mut().set_written(outer);
         self.last_merged.set(None);
         *self.replay.borrow_mut() = Default::default();
-        Ok(())
-    }
-
-    /// Versions that the open transaction holds completely once it commits.
-    pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
-        self.completed.borrow_mut().extend(completed);
-    }
-
-    /// A change may have come without the rest of its version.
-    #[inline]
-    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
-        if version == 0 || self.last_loose.get() == (site, version) {
-            return Ok(());
-        }
-        self.last_loose.set((site, version));
-        if self.store.borrow_mut().holds_version(site, version)? {
-            Ok(())
-        } else {
-            self.mark_loose(site, version)
-        }
-    }
-
-    /// A change takes another apply position than the rest of its version.
-    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
-        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
-            self.completed.borrow_mut().push((site | LOOSE, version, version));
-        }
         Ok(())
     }
 

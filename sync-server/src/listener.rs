@@ -18,10 +18,10 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
 use crate::context::Context;
-use crate::paced;
+use crate::paced::{self, Progress, Watched};
 
-/// A request with a body may take so long in any case: its answer may wait for a disk, too.
-const BODY_GRACE: Duration = Duration::from_secs(30);
+/// How often is looked whether a request's body comes fast enough.
+const BODY_LOOK: Duration = Duration::from_millis(500);
 
 /// The longest HTTP head, in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -113,17 +113,29 @@ pub async fn http(
 ) {
     let stream = paced::Counted::new(stream, peer.received.clone());
     let least = context.settings.min_bytes_per_second.0;
-    let longest = context.settings.body_bytes.0;
+    let grace = context.settings.header_timeout.duration();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         // What has a body must send it in time; what has none may wait for news.
-        let body = request.body().size_hint().exact().unwrap_or(longest);
-        let time = (least > 0 && body > 0).then(|| BODY_GRACE + Duration::from_secs(body / least.max(1)));
-        let answer = router.clone().call(request);
+        let is_watched = least > 0 && !request.body().is_end_stream();
+        let progress = Arc::new(Progress::default());
+        let watched = progress.clone();
+        let answer = router.clone().call(request.map(|body| Watched::new(body, watched)));
         async move {
-            let Some(time) = time else { return answer.await };
-            let late = || Ok((StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n").into_response());
-            tokio::time::timeout(time, answer).await.unwrap_or_else(|_| late())
+            if !is_watched {
+                return answer.await;
+            }
+            let began = tokio::time::Instant::now();
+            let mut answer = std::pin::pin!(answer);
+            loop {
+                if let Ok(done) = tokio::time::timeout(BODY_LOOK, &mut answer).await {
+                    return done;
+                }
+                if progress.is_too_slow(began.elapsed(), least, grace) {
+                    let late = (StatusCode::REQUEST_TIMEOUT, "the body came too slowly\n");
+                    return Ok(late.into_response());
+                }
+            }
         }
     });
     let serving = hyper::server::conn::http1::Builder::new()

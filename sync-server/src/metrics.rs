@@ -123,6 +123,8 @@ metrics! {
     counter refused_connections,
     /// Cells taken in that are larger than cell_warning
     counter large_cells,
+    /// Deleted rows whose last traces were collected
+    counter tombstones_collected,
     /// Times a room was found to have more deleted rows than tombstone_share
     counter tombstone_alarms,
     /// Frames taken in

@@ -2,10 +2,12 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A stream that counts the bytes read from it.
@@ -102,6 +104,75 @@ impl Pace {
         }
         let open = now.saturating_duration_since(*self.open_since.get_or_insert(now));
         open >= self.grace && bytes < self.min_bytes_per_second.saturating_mul(open.as_secs())
+    }
+}
+
+/// How much of a request's body has come.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Progress {
+    /// Whether so much should have come by now that it comes more slowly than is allowed. What is done with a body that
+    /// is all there may take as long as it likes.
+    pub fn is_too_slow(&self, open: Duration, min_bytes_per_second: u64, grace: Duration) -> bool {
+        let seconds = open.saturating_sub(grace).as_secs();
+        let least = min_bytes_per_second.saturating_mul(seconds);
+        open >= grace && !self.is_over.load(Ordering::Relaxed) && self.bytes.load(Ordering::Relaxed) <= least
+    }
+}
+
+/// A body that tells how much of it has come.
+pub struct Watched<B> {
+    body: B,
+    progress: Arc<Progress>,
+}
+
+impl<B> Watched<B> {
+    /// Tells `progress`.
+    pub fn new(body: B, progress: Arc<Progress>) -> Watched<B> {
+        Watched { body, progress }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.progress.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            Poll::Ready(_) => self.progress.is_over.store(true, Ordering::Relaxed),
+            Poll::Pending => {}
+        }
+        if self.body.is_end_stream() {
+            self.progress.is_over.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> Drop for Watched<B> {
+    fn drop(&mut self) {
+        // Nobody waits for the rest.
+        self.progress.is_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -74,6 +74,59 @@ async fn tables_columns_keys_and_cells_are_bounded_and_large_cells_counted() {
     relay.stop().await;
 }
 
+/// A transaction of one row with these clocks.
+fn clocked(device: &Device, version: u64, cl: u64, col_version: u64) -> Frame {
+    let mut writer = Writer::new(TieBreak::Site);
+    let (site, table) = (writer.site(device.site), writer.table("t", 1, &["a"]));
+    let group = GroupHeader { columns: vec![1], col_version, site, version, ..Default::default() };
+    writer.begin_run(&RunHeader { table, cl, groups: vec![group], first_key: Some(version as i64) });
+    writer.value(ValueRef::Text(b"x"));
+    writer.end_row();
+    device.frame(version, writer.finish(&VersionVector::default(), false))
+}
+
+#[tokio::test]
+async fn nobody_drives_a_clock_to_its_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = relay_with(&directory, |_| {}).await;
+    let mut a = Client::connect(relay.address(), Device::new(1), &Options::default()).await;
+    a.ready().await;
+    let me = Device::new(1);
+    let push = |id, frames| Push { id, frames, claims: Default::default(), chains: vec![], more: false };
+    // Whoever is first in a room may have a past.
+    a.send(push(1, vec![clocked(&me, 1, 101, 1001)])).await;
+    a.settled("a beginning", |_| relay.metrics().frames_in.get() == 1).await;
+    let refused = [(1 << 31) - 1, 101 + (1 << 16) + 2].map(|cl| (cl, 1));
+    let refused = refused.into_iter().chain([(1, 1 << 40), (1, 1001 + (1 << 20) + 1)]);
+    let frames = refused.zip(2..).map(|((cl, col_version), version)| clocked(&me, version, cl, col_version));
+    a.send(push(2, frames.collect())).await;
+    a.settled("four refusals", |_| relay.metrics().rejects(Code::CLOCK) == 4).await;
+    // As far as it goes, which is not far enough to go on from.
+    let frames =
+        vec![clocked(&me, 10, 101 + (1 << 16), 1001 + (1 << 20)), clocked(&me, 11, 101 + (1 << 17), 1)];
+    a.send(push(3, frames)).await;
+    a.settled("a fifth", |_| relay.metrics().rejects(Code::CLOCK) == 5).await;
+    assert_eq!(relay.metrics().frames_in.get(), 2);
+    // What is known survives a restart.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    relay.stop().await;
+    let relay = relay_with(&directory, |_| {}).await;
+    let mut b = Client::connect(relay.address(), Device::new(2), &Options::default()).await;
+    b.ready().await;
+    let you = Device::new(2);
+    b.send(push(1, vec![clocked(&you, 1, (1 << 31) - 1, 1), clocked(&you, 2, 103 + (1 << 16), 1)])).await;
+    b.settled("a refusal", |_| relay.metrics().rejects(Code::CLOCK) == 1).await;
+    assert_eq!(relay.metrics().frames_in.get(), 1);
+    relay.stop().await;
+    // Unless the relay is told not to mind.
+    let relay = relay_with(&directory, |flags| flags.clock_steps = Some("false".into())).await;
+    let mut c = Client::connect(relay.address(), Device::new(3), &Options::default()).await;
+    c.ready().await;
+    c.send(push(1, vec![clocked(&Device::new(3), 1, (1 << 31) - 1, 1)])).await;
+    c.settled("an old one", |_| relay.metrics().frames_in.get() == 1).await;
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn a_room_receives_no_more_than_its_rate_allows() {
     let directory = tempfile::tempdir().unwrap();
@@ -126,6 +179,47 @@ async fn connections_and_handshakes_are_bounded_over_all() {
     }
     assert!(relay.metrics().connections.get() <= 5);
     drop(open);
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_in_or_never_comes_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = relay_with(&directory, |flags| {
+        flags.header_timeout = Some("1s".into());
+        flags.min_bytes_per_second = Some("1KiB".into());
+    })
+    .await;
+    let post = "POST /v1/rooms/demo/changes HTTP/1.1\r\nhost: x\r\n";
+    for (length, drips) in [
+        ("content-length: 60000", true),
+        ("content-length: 60000", false),
+        ("transfer-encoding: chunked", false),
+    ] {
+        let stream = TcpStream::connect(relay.address()).await.unwrap();
+        let (mut read, mut write) = stream.into_split();
+        write.write_all(format!("{post}{length}\r\n\r\n").as_bytes()).await.unwrap();
+        let dripping = tokio::spawn(async move {
+            while !drips || write.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let mut answer = vec![0; 12];
+        let came = tokio::time::timeout(Duration::from_secs(30), read.read_exact(&mut answer)).await;
+        came.expect("an answer").unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408", "{length}, {drips}");
+        dripping.abort();
+    }
+    // As slow as is allowed: 3000 bytes in some 2.5 seconds, of which it is not the length that is wrong.
+    let mut stream = TcpStream::connect(relay.address()).await.unwrap();
+    stream.write_all(format!("{post}content-length: 3000\r\n\r\n").as_bytes()).await.unwrap();
+    for _ in 0..25 {
+        stream.write_all(&[b'x'; 120]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 400");
     relay.stop().await;
 }
 

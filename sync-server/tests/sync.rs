@@ -242,6 +242,40 @@ async fn sidecars_killed_in_the_middle_of_it_lose_nothing_and_show_no_half() {
     relay.stop().await;
 }
 
+/// The most memory that a process ever had, in MB.
+#[cfg(target_os = "linux")]
+fn peak_mb(child: &Sidecar) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.0.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_commit_of_half_a_million_rows_takes_a_sidecar_a_few_times_its_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let relay = relay(dir.path()).await;
+    let url = format!("ws://{}/demo", relay.address());
+    let one = sidecar(&a.path, &[&url]);
+    a.exec("INSERT INTO todo VALUES (0, 'first')");
+    let two = sidecar(&b.path, &[&url]);
+    until("both are there", || b.text("SELECT count(*) FROM todo") == "1").await;
+    let before = [peak_mb(&one), peak_mb(&two)];
+    // 34 MB of changes.
+    a.exec(
+        "INSERT INTO todo WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500000)
+         SELECT i, printf('%064d', i * 7919) FROM n",
+    );
+    until("all of it is there", || b.text("SELECT count(*) FROM todo") == "500001").await;
+    assert_eq!(a.digest(), b.digest());
+    let after = [peak_mb(&one), peak_mb(&two)];
+    println!("{before:?} MB before, {after:?} MB after: who sent it, who got it");
+    assert!(after[0] - before[0] <= 5 * 34, "{after:?} MB");
+    drop((one, two));
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn rows_that_differ_at_the_relay_are_found_and_put_right_on_both_sides() {
     let dir = tempfile::tempdir().unwrap();

@@ -90,6 +90,87 @@ fn a_site_that_was_left_behind_begins_again_and_keeps_what_it_wrote() {
 }
 
 #[test]
+fn a_connection_that_does_nothing_else_first_knows_what_it_lacks_and_what_it_collected() {
+    let directory = TempDir::new();
+    let [a, c] = ["a.db", "c.db"].map(|name| {
+        let site = Site::open(directory.join(name));
+        site.exec(SCHEMA);
+        site
+    });
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    sync(&a, &c);
+    let (old, raw) = (a.changeset(), a.changes());
+    a.exec("DELETE FROM t WHERE id = 1");
+    a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+    assert_eq!(collect(&a), 1);
+    let since = a.changeset_for(&c.version_vector());
+    let error = c.reopen().try_apply(&since).unwrap_err();
+    assert!(error.contains("re-bootstrap"), "{error}");
+    assert_eq!(a.reopen().apply(&old).applied, 0);
+    a.reopen().merge(&raw);
+    a.reopen().exec("INSERT INTO t VALUES (3, 'new')");
+    assert_eq!(
+        a.rows("SELECT id, cl FROM t JOIN crsql_changes ON pk = crsql_pack_columns(id) AND cid = 'v'"),
+        ["2|1", "3|3"]
+    );
+}
+
+#[test]
+fn deletes_and_that_they_were_collected_may_come_in_one_transaction() {
+    let [a, b] = sites(SCHEMA);
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    sync(&a, &b);
+    a.exec("DELETE FROM t WHERE id = 1");
+    let delete = a.changeset_for(&b.version_vector());
+    a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+    assert_eq!(collect(&a), 1);
+    a.exec("INSERT INTO t VALUES (3, 'z')");
+    b.exec("BEGIN");
+    b.apply(&delete);
+    b.apply(&a.changeset_for(&a.version_vector()));
+    b.exec("COMMIT");
+    pull(&b, &a);
+    assert_eq!(collect(&b), 1);
+    assert_converged(&[&a, &b]);
+}
+
+#[test]
+fn a_row_written_all_over_does_not_come_back_and_one_that_was_made_here_stays() {
+    let [a, c] = sites(SCHEMA);
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    sync(&a, &c);
+    a.exec("DELETE FROM t WHERE id = 1");
+    a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+    assert_eq!(collect(&a), 1);
+    let position = c.db_version();
+    c.exec("INSERT INTO t VALUES (9, 'mine'), (10, 'mine too')");
+    let written = c.changeset_since(position);
+    // Of the inserts nothing is left, neither of a's row nor of c's.
+    c.exec("UPDATE t SET v = 'stale' WHERE id = 1; UPDATE t SET v = 'edited' WHERE id = 9");
+    let whole = a.changeset();
+    let report = c.value_with("SELECT crsql_rebootstrap(?1, ?2)", &[&whole, &written]);
+    assert!(report.as_str().contains(r#""renewed":2,"dropped":1"#), "{report:?}");
+    sync(&a, &c);
+    assert_eq!(a.rows("SELECT * FROM t ORDER BY id"), ["2|'y'", "9|'edited'", "10|'mine too'"]);
+    assert_converged(&[&a, &c]);
+}
+
+#[test]
+fn without_its_own_history_a_row_written_all_over_counts_as_somebody_elses() {
+    let [a, c] = sites(SCHEMA);
+    a.exec("INSERT INTO t VALUES (1, 'x'), (2, 'y')");
+    sync(&a, &c);
+    a.exec("DELETE FROM t WHERE id = 1");
+    a.value_with("SELECT crsql_register_peer(?1)", &[&a.site_id()]);
+    assert_eq!(collect(&a), 1);
+    c.exec("INSERT INTO t VALUES (9, 'mine')");
+    c.exec("UPDATE t SET v = 'stale' WHERE id = 1; UPDATE t SET v = 'edited' WHERE id = 9");
+    let report = c.value_with("SELECT crsql_rebootstrap(?1)", &[&a.changeset()]);
+    assert!(report.as_str().contains(r#""renewed":0,"dropped":2"#), "{report:?}");
+    assert_eq!(c.rows("SELECT id FROM t"), ["2"]);
+}
+
+#[test]
 fn an_old_changeset_that_arrives_once_more_brings_nothing_back() {
     let [a, b] = sites(SCHEMA);
     a.exec("INSERT INTO t VALUES (1, 'x')");

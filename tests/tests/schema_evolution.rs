@@ -1,6 +1,9 @@
 //! Schema changes: begin/commit_alter, plain ALTER, renames, drops, key changes, crsql_as_table.
 
-use crsql_tests::{Site, TempDir, assert_converged, assert_same_tables, pull, site, sites, sync};
+use crsql_tests::rng::seeds;
+use crsql_tests::{
+    NO_ROWS, Rng, Site, TempDir, assert_converged, assert_same_tables, exchange_all, pull, site, sites, sync,
+};
 
 const T: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, x, y DEFAULT 'dy'); CRR t";
 
@@ -315,4 +318,115 @@ fn a_change_of_a_default_does_not_change_what_replicas_show() {
     sync(&a, &b);
     assert_eq!(b.rows("SELECT y FROM t ORDER BY id"), ["'dy'", "'dy'"]);
     assert_converged(&[&a, &b]);
+}
+
+/// What a schema change may be called on each replica, in order.
+const RENAMES: [&str; 4] = [
+    "ALTER TABLE t RENAME COLUMN x TO new",
+    "ALTER TABLE t RENAME TO renamed",
+    "SELECT crsql_begin_alter('renamed'); ALTER TABLE renamed RENAME COLUMN y TO second; SELECT crsql_commit_alter('renamed')",
+    "ALTER TABLE renamed RENAME COLUMN new TO newest",
+];
+
+#[test]
+fn a_column_that_replicas_rename_at_different_times_converges() {
+    let [a, b] = sites(T);
+    a.exec("INSERT INTO t VALUES (1, 'x1', 'y1'), (2, 'x2', 'y2')");
+    sync(&a, &b);
+    a.exec("ALTER TABLE t RENAME COLUMN x TO new; UPDATE t SET new = 'of a' WHERE id = 1");
+    b.exec("UPDATE t SET x = 'of b' WHERE id = 2; INSERT INTO t VALUES (3, 'x3', 'y3')");
+    sync(&a, &b);
+    let all = ["1|'of a'|'y1'", "2|'of b'|'y2'", "3|'x3'|'y3'"];
+    assert_eq!(a.rows("SELECT * FROM t"), all, "x is what new was called");
+    assert_eq!(b.rows("SELECT cid, val FROM crsql_parked"), ["'new'|'of a'"]);
+    b.exec("ALTER TABLE t RENAME COLUMN x TO new; UPDATE t SET y = 'y4' WHERE id = 1");
+    assert_eq!(b.rows("SELECT new FROM t"), ["'of a'", "'of b'", "'x3'"]);
+    sync(&a, &b);
+    assert_converged(&[&a, &b]);
+    assert_eq!(a.rows("SELECT * FROM crsql_parked"), NO_ROWS);
+}
+
+#[test]
+fn a_table_that_replicas_rename_at_different_times_converges() {
+    let [a, b] = sites(T);
+    a.exec("INSERT INTO t VALUES (1, 'x1', 'y1')");
+    sync(&a, &b);
+    a.exec("ALTER TABLE t RENAME TO renamed; UPDATE renamed SET x = 'of a'");
+    b.exec("INSERT INTO t VALUES (2, 'of b', 'y2')");
+    sync(&a, &b);
+    assert_eq!(a.rows("SELECT * FROM renamed"), ["1|'of a'|'y1'", "2|'of b'|'y2'"]);
+    assert_eq!(b.rows(r#"SELECT "table", val FROM crsql_parked"#), ["'renamed'|'of a'"]);
+    b.exec("ALTER TABLE t RENAME TO renamed; INSERT INTO renamed (id) VALUES (3)");
+    assert_eq!(b.rows("SELECT id, x FROM renamed"), ["1|'of a'", "2|'of b'", "3|NULL"]);
+    sync(&a, &b);
+    assert_converged(&[&a, &b]);
+    // Whoever makes a table under the old name means that one.
+    a.exec("CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, z); SELECT crsql_as_crr('t'); INSERT INTO t VALUES (1, 'z')");
+    pull(&b, &a);
+    assert_eq!(a.rows("SELECT * FROM t"), ["1|'z'"]);
+    assert_eq!(b.rows("SELECT cid, val FROM crsql_parked"), ["'z'|'z'"], "here it is a former name");
+}
+
+#[test]
+fn a_name_that_was_in_between_is_known_as_well() {
+    let [a, b] = sites(T);
+    a.exec("INSERT INTO t VALUES (1, 'x1', 'y1')");
+    sync(&a, &b);
+    b.exec("ALTER TABLE t RENAME COLUMN x TO mid; UPDATE t SET mid = 'of b'");
+    a.exec("ALTER TABLE t RENAME COLUMN x TO mid; INSERT INTO t (id) VALUES (2)");
+    a.exec("ALTER TABLE t RENAME COLUMN mid TO last");
+    pull(&a, &b);
+    assert_eq!(a.rows("SELECT last FROM t"), ["'of b'", "NULL"]);
+    assert_eq!(a.rows("SELECT * FROM crsql_parked"), NO_ROWS);
+}
+
+#[test]
+fn replicas_that_rename_in_any_order_converge() {
+    for seed in seeds(20) {
+        let mut rng = Rng::new(seed);
+        let all: [Site; 3] = sites(T);
+        let mut steps = [0; 3];
+        all[0].exec("INSERT INTO t VALUES (1, 'x', 'y'), (2, 'x', 'y')");
+        exchange_all(&[&all[0], &all[1], &all[2]]);
+        for step in 0..80 {
+            let i = rng.below(3);
+            let (s, renames) = (&all[i], steps[i]);
+            let table = if renames < 2 { "t" } else { "renamed" };
+            let x = ["x", "new", "new", "new", "newest"][renames];
+            let y = if renames < 3 { "y" } else { "second" };
+            match rng.below(9) {
+                0 if renames < 4 => {
+                    s.exec(RENAMES[renames]);
+                    steps[i] += 1;
+                }
+                1 => drop(s.exec(&format!("DELETE FROM {table} WHERE id = {}", rng.below(5)))),
+                2..=3 => drop(s.exec(&format!(
+                    "INSERT OR REPLACE INTO {table} (id, {x}, {y}) VALUES ({}, 'i{step}', 'j{step}')",
+                    rng.below(5)
+                ))),
+                4..=5 => {
+                    let column = if rng.one_in(2) { x } else { y };
+                    s.exec(&format!("UPDATE {table} SET {column} = 'u{step}' WHERE id = {}", rng.below(5)));
+                }
+                _ => {
+                    let from = &all[rng.below(3)];
+                    match rng.below(3) {
+                        0 => s.merge(&from.changes()),
+                        _ => drop(pull(s, from)),
+                    }
+                }
+            }
+        }
+        for (s, renames) in all.iter().zip(steps) {
+            RENAMES[renames..].iter().for_each(|rename| drop(s.exec(rename)));
+            s.exec("INSERT OR IGNORE INTO renamed (id) VALUES (9); DELETE FROM renamed WHERE id = 9");
+        }
+        exchange_all(&[&all[0], &all[1], &all[2]]);
+        exchange_all(&[&all[0], &all[1], &all[2]]);
+        for s in &all {
+            assert_eq!(s.rows("SELECT * FROM crsql_parked"), NO_ROWS, "seed {seed}");
+            assert_eq!(s.doctor(), "[]", "seed {seed}");
+        }
+        assert_converged(&[&all[0], &all[1], &all[2]]);
+    }
 }

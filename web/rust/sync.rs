@@ -265,6 +265,7 @@ fn name(event: Event) -> Option<(&'static str, u64, String)> {
         Event::Gained { remote: false, .. }
         | Event::Compared { .. }
         | Event::Snapshot { .. }
-        | Event::Adopted { .. } => return None,
+        | Event::Adopted { .. }
+        | Event::BeganAgain { .. } => return None,
     })
 }

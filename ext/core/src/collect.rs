@@ -12,6 +12,8 @@
 //! A replica that lacks a collected delete can't be brought up to date by what is left: it begins again from a whole
 //! changeset and writes once more what nobody had of it.
 
+use crate::change::Fact;
+use crate::column::ColumnType;
 use crate::ids::SiteId;
 use crate::limits::COLLECTED_CAUSAL_LENGTH_MAX;
 use crate::msgpack;
@@ -157,6 +159,18 @@ pub fn stable_cut<'a>(
 /// row can start above it.
 pub fn is_collectable(cl: u64) -> bool {
     cl.is_multiple_of(2) && (2..=COLLECTED_CAUSAL_LENGTH_MAX).contains(&cl)
+}
+
+/// Whether whoever wrote these facts of a row also brought it into being: they say that it exists, or are the first of a
+/// cell. Of a row that somebody else inserted and that was then written all over nothing else is left, so without such a
+/// fact it counts as somebody else's, and may be a deleted one.
+pub fn was_made_by<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> bool {
+    facts.into_iter().any(|fact| match fact {
+        Fact::Row => true,
+        Fact::Cell { column, col_version, .. } => {
+            *col_version == 1 && !ColumnType::of_cell(column).is_parted()
+        }
+    })
 }
 
 /// The part of the cut that whoever lacks a collected delete lacks some of: up to the last one of each site.

@@ -29,12 +29,20 @@ pub enum ColumnType {
     Max,
     /// The least value written in this incarnation of the row, NULL not counted.
     Min,
+    /// What everybody typed, character by character: see the module `text`, which comes with the feature of that name.
+    Text,
 }
+
+/// How many cells each site has of a text column.
+pub const TEXT_LEVELS: usize = 4;
+
+/// What the cells of a text are called, by level.
+const TEXT_WORDS: [&str; TEXT_LEVELS] = ["text", "textb", "textc", "textd"];
 
 impl ColumnType {
     /// All of them.
-    pub const ALL: [ColumnType; 4] =
-        [ColumnType::Register, ColumnType::Counter, ColumnType::Max, ColumnType::Min];
+    pub const ALL: [ColumnType; 5] =
+        [ColumnType::Register, ColumnType::Counter, ColumnType::Max, ColumnType::Min, ColumnType::Text];
 
     /// The word that stands for it in declarations and in a `cid`.
     pub fn name(self) -> &'static str {
@@ -43,6 +51,7 @@ impl ColumnType {
             ColumnType::Counter => "counter",
             ColumnType::Max => "max",
             ColumnType::Min => "min",
+            ColumnType::Text => "text",
         }
     }
 
@@ -51,9 +60,33 @@ impl ColumnType {
         ColumnType::ALL.into_iter().find(|known| known.name() == name)
     }
 
-    /// Whether a column of this type has one cell for each site.
+    /// Whether a column of this type has cells for each site.
     pub fn is_parted(self) -> bool {
-        self == ColumnType::Counter
+        matches!(self, ColumnType::Counter | ColumnType::Text)
+    }
+
+    /// How many cells a column of this type has, for each site where it is parted.
+    pub fn levels(self) -> usize {
+        if self == ColumnType::Text { TEXT_LEVELS } else { 1 }
+    }
+
+    /// What the cells of a level of the column `name` are called: [`cell_name`](Self::cell_name) is level 0.
+    pub fn level_name(self, name: &str, level: usize) -> Cow<'_, str> {
+        match TEXT_WORDS.get(level) {
+            Some(word) if self == ColumnType::Text => Cow::Owned(format!("{word}({name})")),
+            _ => self.cell_name(name),
+        }
+    }
+
+    /// The level of the cells called `cell`.
+    pub fn level_of_cell(cell: &str) -> usize {
+        let word = cell.split_once('(').map(|(word, _)| word);
+        TEXT_WORDS.iter().position(|known| Some(*known) == word).unwrap_or(0)
+    }
+
+    /// Whether the cells called `cell` are of this type of the column `name`.
+    pub fn has_cell(self, name: &str, cell: &str) -> bool {
+        (0..self.levels()).any(|level| self.level_name(name, level) == cell)
     }
 
     /// What the cells of this type of the column `name` are called among replicas.
@@ -77,7 +110,10 @@ impl ColumnType {
     /// is called so, and they are parked.
     pub fn of_cell(cell: &str) -> ColumnType {
         let word = cell.split_once('(').filter(|(_, rest)| rest.ends_with(')')).map(|(word, _)| word);
-        word.and_then(ColumnType::of_name).unwrap_or_default()
+        match word {
+            Some(word) if TEXT_WORDS.contains(&word) => ColumnType::Text,
+            _ => word.and_then(ColumnType::of_name).unwrap_or_default(),
+        }
     }
 }
 
@@ -115,7 +151,7 @@ pub fn cell_beats(
 /// Whether a local write of `new` over what the column shows is a write at all: a max column only grows.
 pub fn is_write(kind: ColumnType, shown: ValueRef<'_>, new: ValueRef<'_>) -> bool {
     match kind {
-        ColumnType::Register | ColumnType::Counter => !shown.same(&new),
+        ColumnType::Register | ColumnType::Counter | ColumnType::Text => !shown.same(&new),
         ColumnType::Max | ColumnType::Min => rank(kind, new, shown).is_gt(),
     }
 }
@@ -180,7 +216,8 @@ pub fn show(kind: ColumnType, base: Option<&Value>, cells: &[(SiteId, Value)]) -
     let all = base.into_iter().chain(cells.iter().map(|(_, value)| value));
     match kind {
         ColumnType::Counter => Some(sum(base, cells)),
-        ColumnType::Register => base.cloned(),
+        // A text is made of more than the newest values: see `text::show`.
+        ColumnType::Register | ColumnType::Text => base.cloned(),
         ColumnType::Max | ColumnType::Min => all
             .fold(None, |best: Option<&Value>, value| match best {
                 Some(best) if !rank(kind, value.as_ref(), best.as_ref()).is_gt() => Some(best),

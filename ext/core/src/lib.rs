@@ -12,6 +12,7 @@
 //! - [`digest`]: a sum of hashes that is equal exactly when two replicas hold the same facts.
 //! - [`changeset`]: the row-grouped encoding of many changes.
 //! - [`msgpack`]: how formats are read.
+//! - `text`: texts that are merged character by character, with the feature of that name.
 //! - [`replica`]: an in-memory replica, the executable description of all of the above.
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,9 @@ pub mod limits;
 pub mod merge;
 pub mod msgpack;
 pub mod pack;
+pub mod parents;
 pub mod replica;
+#[cfg(feature = "text")]
+pub mod text;
 pub mod value;
 pub mod version_vector;

@@ -15,7 +15,7 @@ use crate::value::ValueRef;
 mod bounds;
 mod loss;
 
-pub use bounds::{Clock, Clocks, Refusal, validate, validate_row, validate_step};
+pub use bounds::{Clock, ClockWindow, Clocks, Refusal, validate, validate_row, validate_step};
 pub use loss::{Loss, Write, loss};
 
 /// The name of a change: which site wrote it, in which of its versions, at which place. Ordered in that sequence.

@@ -1,9 +1,12 @@
 //! `crsql_as_crr` and `crsql_as_table`.
 
-use super::{atomically, drop_triggers, find_replicated, install_triggers, reconcile, write_columns};
+use super::{
+    atomically, drop_triggers, find_replicated, install_triggers, reconcile, references, write_columns,
+};
 use crate::capture::enlist;
 use crate::catalog::Table;
-use crate::options::Options;
+use crate::merge::hidden;
+use crate::options::{Options, Switch};
 use crate::schema::eligibility::eligible;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
@@ -25,8 +28,14 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             None => options.clone(),
         };
         let info = eligible(&state.db, name, options.policies())?;
-        if options.unique.is_some() {
-            state.db.exec(crate::merge::hidden::TABLE)?;
+        if options.triggers == Some(Switch::On)
+            && let Some(trigger) = crate::catalog::half_raise(state.db)?
+        {
+            let reason = crate::merge::fire::half_raise(&trigger);
+            return Err(Error::refused(format_args!("table {name:?}: {reason}")));
+        }
+        if options.hides().is_some() {
+            crate::merge::hidden::create(state)?;
         }
         if options.losers.is_some() {
             crate::losers::create(state)?;
@@ -37,9 +46,13 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
             write_columns(state, &table)?;
             crate::typed::declare(state, table.id, &info, &options.columns)?;
             super::renew_triggers(state, table.id)?;
-            refuse_types(&*state.table(table.id)?, &options)?;
+            let table = state.table(table.id)?;
+            refuse_types(&table, &options)?;
+            references::check(state, &table, &options)?;
             enlist(state)?;
-            return crate::park::retry(state);
+            hidden::reconsider(state, &table)?;
+            crate::park::retry(state)?;
+            return hidden::resolve(state);
         }
         forget_namesakes(state, &info.name)?;
         let rowid = state.db.last_insert_rowid();
@@ -63,16 +76,21 @@ pub fn as_crr(state: &State, name: &str, options: &Options) -> Result<()> {
         state.check_schema()?;
         enlist(state)?;
         reconcile::insert_all(state, &table)?;
-        crate::park::retry(state)
+        let table = state.table(id)?;
+        references::check(state, &table, &options)?;
+        hidden::reconsider(state, &table)?;
+        crate::park::retry(state)?;
+        hidden::resolve(state)
     })
 }
 
-/// A hidden row is kept as the values of its registers.
+/// A hidden row is kept as the values of its registers, and triggers hear of no others.
 fn refuse_types(table: &Table, options: &Options) -> Result<()> {
-    match table.columns.get(table.registers).filter(|_| options.unique.is_some()) {
+    let typed = table.columns.get(table.registers);
+    match options.wants_registers().filter(|_| typed.is_some()) {
         None => Ok(()),
-        Some(_) => Err(Error::refused(format_args!(
-            "table {:?}: the option \"unique\" is for tables whose columns are all registers, and this one has a column of \
+        Some(option) => Err(Error::refused(format_args!(
+            "table {:?}: the option {option:?} is for tables whose columns are all registers, and this one has a column of \
              another type; keep that in a table of its own",
             table.name
         ))),
@@ -115,8 +133,9 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
     ] {
         state.db.prepare(sql)?.execute(&id)?;
     }
-    crate::merge::hidden::forget_all(state, Some(table))?;
+    hidden::forget_all(state, Some(table))?;
     crate::losers::forget_table(state, table)?;
+    crate::former::forget(state, table)?;
     // What was held of the table is held no more, and no version says which it was in: all are asked for again.
     let (site, version) = {
         let store = state.store.borrow();
@@ -148,6 +167,7 @@ pub fn forget_clocks(state: &State, table: u32) -> Result<()> {
 pub fn as_table(state: &State, name: &str) -> Result<()> {
     state.check_schema()?;
     let Some(table) = find_replicated(state, name)? else { return Ok(()) };
+    references::check_unreferenced(state, &table)?;
     atomically(state, || {
         enlist(state)?;
         drop_triggers(state, table.id)?;

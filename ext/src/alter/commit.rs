@@ -4,6 +4,7 @@ use super::begin::keys_table;
 use super::{find_replicated, install_triggers, reconcile, write_columns};
 use crate::capture::enlist;
 use crate::catalog::{Table, describe};
+use crate::merge::hidden;
 use crate::options::Options;
 use crate::schema::Ident;
 use crate::schema::eligibility::eligible;
@@ -79,7 +80,13 @@ fn alter(state: &State, name: &str) -> Result<()> {
         .collect();
     reconcile::new_columns(state, &table, &added)?;
     state.db.exec(&format!("DROP TABLE IF EXISTS main.{}", Ident(&keys)))?;
-    crate::park::retry(state)
+    state.forget_schema();
+    state.check_schema()?;
+    let table = state.table(known.id)?;
+    super::references::check(state, &table, &options)?;
+    hidden::reconsider(state, &table)?;
+    crate::park::retry(state)?;
+    hidden::resolve(state)
 }
 
 fn not_replicated(name: &str) -> Error {
@@ -143,6 +150,7 @@ fn match_columns(state: &State, known: &Known, info: &crate::schema::TableInfo) 
                 ValueRef::Integer(i64::from(*id)),
                 ValueRef::Text(renamed.as_bytes()),
             ])?;
+        crate::former::renamed_column(state, known.id, &info.name, *id, (name, renamed))?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod automigrate;
 mod begin;
 mod commit;
 mod reconcile;
+mod references;
 
 pub use adopt::{as_crr, as_table, forget_clocks};
 pub use automigrate::automigrate;
@@ -48,6 +49,7 @@ pub fn enter(state: &State) -> Result<()> {
 /// Writes the ids and names of a table's columns to the catalogue.
 pub fn write_columns(state: &State, table: &Table) -> Result<()> {
     let rowid = state.db.last_insert_rowid();
+    crate::former::follow(state, table)?;
     let id = ValueRef::Integer(i64::from(table.id));
     let mut insert = state.db.prepare(
         "INSERT INTO main.__crsql_column (table_id, id, name) VALUES (?1, ?2, ?3)
@@ -60,10 +62,6 @@ pub fn write_columns(state: &State, table: &Table) -> Result<()> {
             ValueRef::Text(column.name.as_bytes()),
         ])?;
     }
-    state
-        .db
-        .prepare("UPDATE main.__crsql_table SET name = ?2 WHERE id = ?1 AND name <> ?2")?
-        .execute(&[id, ValueRef::Text(table.name.as_bytes())])?;
     state.db.set_last_insert_rowid(rowid);
     Ok(())
 }
@@ -132,10 +130,10 @@ fn replicated(state: &State, name: &str) -> Result<std::rc::Rc<Table>> {
 
 /// A replicated table by its name in any letter case.
 pub fn find_replicated(state: &State, name: &str) -> Result<Option<std::rc::Rc<Table>>> {
-    if let Some(table) = state.table_named(name)? {
+    if let Some(table) = state.table_called(name)? {
         return Ok(Some(table));
     }
     // The others are not described for that: there may be a thousand.
     let spelled = state.catalog.borrow_mut().spelling_of(state.db, name)?;
-    spelled.map_or(Ok(None), |spelled| state.table_named(&spelled))
+    spelled.map_or(Ok(None), |spelled| state.table_called(&spelled))
 }

@@ -157,11 +157,16 @@ fn peer_vector(state: &State, call: &mut Call<'_>) -> Result<()> {
     Ok(())
 }
 
-/// `crsql_rebootstrap(changeset)`
+/// `crsql_rebootstrap(changeset [, written])`
 fn rebootstrap(state: &State, call: &mut Call<'_>) -> Result<()> {
     const NAME: &str = "crsql_rebootstrap";
-    call.expect_args(NAME, 1..=1, "1 argument: a whole changeset")?;
-    call.set_text(&crate::rebootstrap::rebootstrap(state, call.blob(NAME, 0)?)?);
+    call.expect_args(
+        NAME,
+        1..=2,
+        "1 argument, a whole changeset, or 2: that, own transactions as they were",
+    )?;
+    let written = if call.arg_count() == 2 { Some(call.blob(NAME, 1)?) } else { None };
+    call.set_text(&crate::rebootstrap::rebootstrap(state, call.blob(NAME, 0)?, written)?);
     Ok(())
 }
 

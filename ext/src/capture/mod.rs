@@ -15,6 +15,7 @@ pub use row::{
     Candidates, Quick, delete_keyed, insert_keyed, key_width, place_and_key, record_changed, table_of,
 };
 
+use crate::merge::fire::FIRING;
 use crate::sqlite::{
     Call, Db, Error, Flags, Result, ValueRef, catch_panic, register_aggregate, register_function,
     register_module,
@@ -47,7 +48,7 @@ pub fn register(db: Db, state: &Rc<State>) -> Result<()> {
             Flags::INNOCUOUS,
             state,
             move |state: &State, call: &mut Call<'_>| {
-                if state.muted.get() > 0 { Ok(()) } else { body(state, call) }
+                if matches!(state.muted.get(), 0 | FIRING) { body(state, call) } else { Ok(()) }
             },
         )?;
     }

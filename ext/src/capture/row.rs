@@ -4,6 +4,7 @@
 use super::alter::{exists, place_values};
 use crate::catalog::{Shape, Table, Use};
 use crate::merge::find_rowid;
+use crate::merge::fire::{Event, is_muted};
 use crate::sqlite::{Args, Call, Class, Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Kind};
@@ -143,7 +144,7 @@ pub fn insert(state: &State, call: &Call<'_>) -> Result<()> {
 
 #[inline(never)]
 fn insert_slowly(state: &State, args: &Args<'_>) -> Result<()> {
-    if state.muted.get() > 0 {
+    if state.muted.get() > 0 && is_muted(state, Event::Insert, args) {
         return Ok(());
     }
     state.join()?;
@@ -250,7 +251,7 @@ pub fn delete(state: &State, args: &Args<'_>) -> Result<()> {
 
 #[inline(never)]
 fn delete_slowly(state: &State, args: &Args<'_>) -> Result<()> {
-    if state.muted.get() > 0 {
+    if state.muted.get() > 0 && is_muted(state, Event::Delete, args) {
         return Ok(());
     }
     state.join()?;
@@ -323,7 +324,7 @@ pub fn update(state: &State, args: &Args<'_>) -> Result<()> {
 
 #[inline(never)]
 fn update_slowly(state: &State, args: &Args<'_>) -> Result<()> {
-    if state.muted.get() > 0 {
+    if state.muted.get() > 0 && is_muted(state, Event::Update, args) {
         return Ok(());
     }
     state.join()?;

@@ -57,7 +57,7 @@ impl Module for CaptureTable {
 
     fn update(&self, change: &RowChange<'_>) -> Result<i64> {
         if let RowChange::Insert { values, .. } = change
-            && self.0.muted.get() == 0
+            && matches!(self.0.muted.get(), 0 | crate::merge::fire::FIRING)
             && change.on_conflict() == OnConflict::Replace
         {
             row::find_candidates(&self.0, values)?;

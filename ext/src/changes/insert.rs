@@ -167,9 +167,8 @@ pub fn insert(state: &State, values: &Args<'_>) -> Result<i64> {
         known.author = Some(Author { table: table.clone(), site, ordinal, version });
         state.last_merged.set(Some(known));
     }
-    if state.may_have_parked()? {
-        park::retry_row(state, &table, pk)?;
-        merge::hidden::resolve(state)?;
+    if state.may_have_parked()? || table.is_related {
+        reconsider(state, &table, pk)?;
     }
     if is_new {
         state.rows_impacted.set(state.rows_impacted.get() + 1);
@@ -205,8 +204,8 @@ fn insert_typed(
     let is_new = {
         let _mute = state.mute();
         let is_new = merge::hold(state, table, pk, &incoming)?;
-        if state.may_have_parked()? {
-            park::retry_row(state, table, pk)?;
+        if state.may_have_parked()? || table.is_related {
+            reconsider(state, table, pk)?;
         }
         is_new
     };
@@ -216,6 +215,14 @@ fn insert_typed(
     state.rows_impacted.set(state.rows_impacted.get() + 1);
     state.spill_if_heavy()?;
     Ok(rowid)
+}
+
+/// What of the row waits is tried again, and rows that hang on each other are shown and hidden.
+fn reconsider(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
+    if state.may_have_parked()? {
+        park::retry_row(state, table, pk)?;
+    }
+    merge::hidden::resolve(state)
 }
 
 fn known_table(state: &State, name: &str) -> Result<Option<Rc<Table>>> {
@@ -293,7 +300,10 @@ pub fn close_for_commit(state: &State) -> Result<()> {
         return Ok(());
     }
     // Our triggers write to a virtual table, which SQLite forbids while it commits; muted, they do nothing anyway.
-    state.db.without_triggers(|| flush(state))
+    state.is_committing.set(true);
+    let done = state.db.without_triggers(|| flush(state));
+    state.is_committing.set(false);
+    done
 }
 
 /// A savepoint opened: of a statement, or of the user, in which single statements still write at once.
@@ -430,7 +440,7 @@ fn next_cell(state: &State, values: &Args<'_>) -> Result<Option<i64>> {
     let is_simple = table.shape != Shape::Packed
         && table.typed.is_empty()
         && table.info.user_triggers.is_empty()
-        && table.clashes.is_empty()
+        && !table.is_related
         && state.tie_break()? == TieBreak::Site
         && !state.may_have_parked()?;
     if !is_simple {
@@ -474,7 +484,8 @@ fn is_collected(
 ) -> Result<bool> {
     {
         let bracket = state.bracket.borrow();
-        if bracket.open.is_none() {
+        // The last row of a statement that commits by itself would be written while triggers can't fire.
+        if bracket.open.is_none() || (table.fires && bracket.open == Some(-1)) {
             return Ok(false);
         }
         let continues = bracket.row.as_ref().is_some_and(|known| {
@@ -523,9 +534,8 @@ pub fn flush(state: &State) -> Result<()> {
         let incoming = Incoming { key: &key, clock, values: &values, cells: &[] };
         let _mute = state.mute();
         let is_new = merge::hold(state, table, pk, &incoming)?;
-        if state.may_have_parked()? {
-            park::retry_row(state, table, pk)?;
-            merge::hidden::resolve(state)?;
+        if state.may_have_parked()? || table.is_related {
+            reconsider(state, table, pk)?;
         }
         is_new
     };

@@ -177,6 +177,8 @@ impl Module for ChangesTable {
     }
 
     fn begin(&self) -> Result<()> {
+        // No trigger tells of an ALTER before a merge, as it does before a local write.
+        self.0.suspect_schema();
         self.0.is_joining.set(true);
         self.0.begin()?;
         insert::open_for_transaction(&self.0);

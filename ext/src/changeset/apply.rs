@@ -98,8 +98,8 @@ pub fn apply(state: &State, bytes: &[u8]) -> Result<Report> {
         claim(state, changeset.claims(), &spoiled)?;
         if state.may_have_parked()? {
             park::retry(state)?;
-            merge::hidden::resolve(state)?;
         }
+        merge::hidden::resolve(state)?;
         Ok(report)
     })?;
     let mut store = state.store.borrow_mut();
@@ -186,7 +186,13 @@ impl<'c> Apply<'c> {
 
     fn run(&mut self) -> Result<()> {
         let _mute = self.state.mute();
-        if self.wants_quiet()? { self.state.db.without_triggers(|| self.runs()) } else { self.runs() }
+        let (db, is_quiet, mut is_unenforced) = (self.state.db, self.wants_quiet()?, false);
+        for table in self.changeset.tables() {
+            is_unenforced |= self.state.table_named(&table.name)?.is_some_and(|table| table.is_unenforced);
+        }
+        let mut runs = || if is_quiet { db.without_triggers(|| self.runs()) } else { self.runs() };
+        // Once, for each time has statements compiled anew.
+        if is_unenforced { db.without_foreign_keys(runs) } else { runs() }
     }
 
     /// Whether triggers should be off altogether: for speed, or because the user has some.
@@ -277,7 +283,7 @@ impl<'c> Apply<'c> {
         let translated = translate(header, names, &table, &self.sites);
         let is_plain = !translated.has_unknown
             && !translated.clock.groups.is_empty()
-            && table.clashes.is_empty()
+            && !table.is_related
             && translated.steps.iter().all(|step| step.version <= 1);
         if let (Some(first), true, Shape::Integer) = (header.first_key, is_plain, table.shape)
             && rows > 0
@@ -429,7 +435,7 @@ impl<'c> Apply<'c> {
         let is_candidate = self.expects_new
             && table.typed.is_empty()
             && incoming.clock.cl == 1
-            && table.clashes.is_empty()
+            && !table.is_related
             && matches!(table.shape, Shape::Rowid(_))
             && self.state.store.borrow().floor() == 0
             && incoming.clock.group_of(ROW).is_none()

@@ -37,6 +37,10 @@ impl Translated {
     /// Whether the base table shows every value as it comes: of no column with a type there is more than one cell.
     pub fn is_shown(&self, table: &Table) -> bool {
         table.typed.iter().all(|typed| {
+            // What a text shows is made of its cells, and may be none of them.
+            if typed.kind == ColumnType::Text {
+                return false;
+            }
             let is_of_it = |target: &&Target| match target {
                 Target::Column(id) | Target::Cell(id, ..) => *id == typed.register || *id == typed.slot,
                 Target::Unknown(..) => false,

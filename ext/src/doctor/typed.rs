@@ -6,7 +6,7 @@ use crate::changes::RowReader;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Key, RowClock, scan};
-use crate::typed::{is_stored_as, stored};
+use crate::typed::{is_stored_as, shown_by, stored};
 use crsql_core::key::canonical_packed_key;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -66,11 +66,12 @@ fn check_row(
     clock: &RowClock,
     report: &mut Report,
 ) -> Result<i64> {
-    let has_base = clock.group_of(typed.register).is_some();
+    // A text has more than one level, and its base lies on the first.
+    let has_base = typed.level == 0 && clock.group_of(typed.register).is_some();
     let groups = clock.groups.iter().filter(|group| group.columns.contains(typed.slot));
     let sites: BTreeSet<u32> = groups.map(|group| group.site).collect();
     let Some(facts) = stored(state, table.id, typed, key)? else {
-        if sites.len() + usize::from(has_base) > 1 {
+        if sites.len() + usize::from(has_base) > usize::from(typed.level == 0) {
             let detail = format!("column {:?} of row {key:?} has clocks whose values are lost", typed.name);
             report.add("clock without value", &table.name, detail);
         }
@@ -83,7 +84,7 @@ fn check_row(
         report.add("clock without value", &table.name, detail);
     }
     let position = reader.position(typed.slot);
-    if let (Some(at), Some(shown)) = (position, facts.shown(state, typed)?)
+    if let (Some(at), Some(shown)) = (position, shown_by(state, table, typed, key, &facts, clock.cl)?)
         && !is_stored_as(&shown, reader.value(at), typed.affinity)
     {
         let detail = format!("column {:?} of row {key:?} does not show what it holds", typed.name);

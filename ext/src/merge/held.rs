@@ -330,6 +330,10 @@ fn settle_row(state: &State, table: u32, pk: &[u8], row: &HeldRow) -> Result<()>
     let key = crsql_core::pack::unpack(pk).map_err(crate::sqlite::Error::refused)?;
     let (values, cells) = (row.values(), row.typed_cells());
     let incoming = Incoming { key: &key, clock: row.clock.clone(), values: &values, cells: &cells };
+    if table.fires {
+        // What a trigger refused is not written where it can't be asked.
+        return park::row(state, &table, pk, &incoming, Kind::Constraint, &row.reason).map(drop);
+    }
     match merge_row(state, &table, &incoming)? {
         Outcome::Refused(reason) => {
             park::row(state, &table, pk, &incoming, Kind::Constraint, &reason)?;

@@ -3,6 +3,7 @@
 
 mod base;
 mod dominate;
+pub mod fire;
 mod held;
 pub mod hidden;
 mod order;
@@ -13,6 +14,8 @@ pub use base::{RowPlace, find_rowid, insert_statement, insert_with, shown_value,
 pub use dominate::{begin_again, die_again, raise, written_here};
 pub use held::{Held, HeldRow, hold, hold_next, settle};
 pub use order::Order;
+#[cfg(feature = "text")]
+pub use row::locate;
 pub use row::{
     Author, Incoming, Known, Outcome, cell_by_key, changes_in, check_key, clock_by_key, insert_new,
     merge_along, merge_row,

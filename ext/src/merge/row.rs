@@ -138,7 +138,7 @@ impl Known {
 }
 
 /// What is here of a row.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Found {
     /// Where.
     pub place: RowPlace,
@@ -254,10 +254,10 @@ pub fn local_clock(state: &State, table: &Table, place: &RowPlace) -> Result<Opt
 }
 
 fn merge_found(state: &State, table: &Table, row: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
-    if table.clashes.is_empty() {
-        merge_plainly(state, table, row, found)
-    } else {
+    if table.is_related {
         super::hidden::merge(state, table, row, found)
+    } else {
+        merge_plainly(state, table, row, found)
     }
 }
 

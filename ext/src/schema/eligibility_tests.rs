@@ -82,7 +82,8 @@ fn refusals_begin_with_cr_sqlites_words_and_name_the_object_the_reason_and_the_w
             "CREATE TABLE t (a INTEGER PRIMARY KEY NOT NULL, b REFERENCES p)",
             "Table t has checked foreign key constraints. CRRs may have foreign keys but must not have checked foreign \
              key constraints as they can be violated by row level security or replication.: \"t\" references \"p\", \
-             whose row may arrive later or be deleted elsewhere; leave the REFERENCES clause out",
+             whose row may arrive later or be deleted elsewhere; leave the REFERENCES clause out, or say what a merge \
+             does with such a row: crsql_as_crr(table, '{\"fk\":\"park\"}'), or \"cascade\" or \"ignore\"",
         ),
         (
             "CREATE TABLE t (a INTEGER PRIMARY KEY NOT NULL, b NOT NULL)",

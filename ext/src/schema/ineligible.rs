@@ -135,9 +135,41 @@ pub enum Ineligible {
     #[error(
         "Table {table} has checked foreign key constraints. CRRs may have foreign keys but must not have checked foreign \
          key constraints as they can be violated by row level security or replication.: {table:?} references {parent:?}, \
-         whose row may arrive later or be deleted elsewhere; leave the REFERENCES clause out"
+         whose row may arrive later or be deleted elsewhere; leave the REFERENCES clause out, or say what a merge does \
+         with such a row: crsql_as_crr(table, '{{\"fk\":\"park\"}}'), or \"cascade\" or \"ignore\""
     )]
     ForeignKey { table: String, parent: String },
+
+    #[error(
+        "table {table:?} references {parent:?}, which is not a replicated table, so that no other replica can know its \
+         rows; run crsql_as_crr on {parent:?} first, or take \"fk\":\"ignore\""
+    )]
+    ParentNotReplicated { table: String, parent: String },
+
+    #[error(
+        "table {table:?} references columns of {parent:?} that are neither its key nor together UNIQUE by their own \
+         collations, so SQLite would refuse every write (foreign key mismatch); mend the REFERENCES clause or the index"
+    )]
+    ParentMismatch { table: String, parent: String },
+
+    #[error(
+        "table {table:?}: the generated column {column:?} is in a FOREIGN KEY, and a row that is hidden does not have it; \
+         keep the value in an ordinary column, or take \"fk\":\"ignore\""
+    )]
+    GeneratedReference { table: String, column: String },
+
+    #[error(
+        "table {table:?} references itself, directly or through {parent:?}, and {unique:?} has UNIQUE indexes besides its \
+         key: whether a row without its parent still keeps others from a value, no rule decides alike everywhere; keep \
+         the UNIQUE columns in a table of their own, or take \"fk\":\"ignore\""
+    )]
+    UniqueInCycle { table: String, parent: String, unique: String },
+
+    #[error(
+        "table {table:?} is referenced by {child:?}, whose rows wait for their parents; run \
+         crsql_as_crr({child:?}, '{{\"fk\":\"ignore\"}}') first"
+    )]
+    HasChildren { table: String, child: String },
 
     #[error(
         "Table {table} has a NOT NULL column without a DEFAULT VALUE. This is not allowed as it prevents forwards and \

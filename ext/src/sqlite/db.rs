@@ -220,6 +220,23 @@ impl Db {
         done
     }
 
+    /// Runs `body` while SQLite enforces no FOREIGN KEY, runs none of their actions and counts no violation, and
+    /// leaves the switch as it was found. Unlike `PRAGMA foreign_keys` this works inside a transaction.
+    pub fn without_foreign_keys<T>(&self, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        if !self.enforces_foreign_keys()? {
+            return body();
+        }
+        self.config_switch(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, 0)?;
+        let done = body();
+        self.config_switch(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, 1)?;
+        done
+    }
+
+    /// SQLite enforces FOREIGN KEYs on this connection.
+    pub fn enforces_foreign_keys(&self) -> Result<bool> {
+        Ok(self.config_switch(ffi::SQLITE_DBCONFIG_ENABLE_FKEY, -1)? != 0)
+    }
+
     /// Triggers run on this connection.
     pub fn are_triggers_enabled(&self) -> Result<bool> {
         Ok(self.config_switch(ffi::SQLITE_DBCONFIG_ENABLE_TRIGGER, -1)? != 0)

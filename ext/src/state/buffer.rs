@@ -2,7 +2,7 @@
 
 use super::State;
 use crate::sqlite::Result;
-use crate::store::{Layer, LocalVersion, Replay, Run, Store};
+use crate::store::{Completed, LOOSE, Layer, LocalVersion, Replay, Run, Store};
 use std::rc::Rc;
 
 /// A reader inside a transaction has the buffer replayed in memory up to this many rows; more are stored first.
@@ -86,5 +86,32 @@ impl State {
             *rows_of_next = pending.last().map_or(0, |last| last.count);
         }
         body(rows, &mut store, local)
+    }
+
+    /// Versions that the open transaction holds completely once it commits.
+    pub fn complete(&self, completed: impl IntoIterator<Item = Completed>) {
+        self.completed.borrow_mut().extend(completed);
+    }
+
+    /// A change may have come without the rest of its version.
+    #[inline]
+    pub fn note_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version == 0 || self.last_loose.get() == (site, version) {
+            return Ok(());
+        }
+        self.last_loose.set((site, version));
+        if self.store.borrow_mut().holds_version(site, version)? {
+            Ok(())
+        } else {
+            self.mark_loose(site, version)
+        }
+    }
+
+    /// A change takes another apply position than the rest of its version.
+    pub fn mark_loose(&self, site: u32, version: u64) -> Result<()> {
+        if version > 0 && !self.store.borrow_mut().holds_version(site | LOOSE, version)? {
+            self.completed.borrow_mut().push((site | LOOSE, version, version));
+        }
+        Ok(())
     }
 }

@@ -31,6 +31,19 @@ impl State {
         self.marks.borrow_mut().truncate(n.max(0) as usize);
     }
 
+    /// Back to `mark`, after SQLite undid what one of our statements and its triggers wrote.
+    pub fn rewind(&self, mark: Mark) {
+        let was_written = self.ops.borrow_mut().rewind(mark);
+        self.candidates.borrow_mut().clear();
+        *self.replay.borrow_mut() = Default::default();
+        if was_written {
+            self.store.borrow_mut().forget_to_savepoint(mark.has_written());
+        }
+        self.tombstones.borrow_mut().1 = u32::MAX;
+        self.hidden.borrow_mut().1 = u32::MAX;
+        self.last_merged.set(None);
+    }
+
     /// Back to when savepoint `n` opened.
     pub fn rollback_to(&self, n: i32) {
         self.quick.take();

@@ -50,15 +50,30 @@ fn typed_at<'t>(table: &'t Table, args: &Args<'_>, at: usize) -> Option<&'t Type
 }
 
 fn check_value(table: &Table, typed: &Typed, value: ValueRef<'_>) -> Result<()> {
-    let is_number = matches!(value, ValueRef::Integer(_) | ValueRef::Real(_));
-    if typed.kind != ColumnType::Counter || is_number {
+    let is_fit = match typed.kind {
+        ColumnType::Counter => matches!(value, ValueRef::Integer(_) | ValueRef::Real(_)),
+        ColumnType::Text => match value {
+            ValueRef::Text(text) => std::str::from_utf8(text).is_ok(),
+            other => matches!(other, ValueRef::Null),
+        },
+        _ => true,
+    };
+    if is_fit {
         return Ok(());
     }
     let found = match value {
+        ValueRef::Text(_) if typed.kind == ColumnType::Text => "a text that is not valid UTF-8",
         ValueRef::Text(_) => "a text",
         ValueRef::Blob(_) => "a blob",
-        _ => "NULL",
+        ValueRef::Null => "NULL",
+        _ => "a number",
     };
+    if typed.kind == ColumnType::Text {
+        return Err(Error::refused(format_args!(
+            "column {:?} of table {:?} is a text and takes texts, not {found}; keep such values in a column of their own",
+            typed.name, table.name
+        )));
+    }
     Err(Error::refused(format_args!(
         "column {:?} of table {:?} is a counter and takes numbers, not {found}; add to it or set it to a number, or \
          keep such values in a column of their own",
@@ -94,6 +109,11 @@ pub fn record(
     // Without a clock the row is on its way to another key, and will be inserted there as it is then.
     let Some(clock) = clock else { return record_changed(state, table, rowid, &values, &only) };
     let facts_key = facts_key(table, rowid, &pk);
+    #[cfg(feature = "text")]
+    if typed.kind == ColumnType::Text {
+        let row = super::text::Row { table, rowid, key: &values, facts_key: &facts_key, clock: &clock };
+        return super::text::write(state, &row, typed, new, shown);
+    }
     let mut facts = facts(state, table, typed, &facts_key, &clock, || Ok(shown.to_owned_value()))?;
     state.store.borrow_mut().refresh()?;
     let site = state.store.borrow().site();

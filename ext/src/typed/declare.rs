@@ -41,11 +41,22 @@ pub fn declare(state: &State, table: u32, info: &TableInfo, columns: &[(String, 
                  or make the table anew with crsql_as_table and crsql_as_crr on every replica"
             ));
         }
+        if !super::is_built_in(*kind) {
+            return refused("this crsql was built without it; use one with the feature \"text\"");
+        }
+        if *kind == ColumnType::Text
+            && let Err(reason) = check_text(state, info, column)
+        {
+            return refused(&reason?);
+        }
         if *kind == ColumnType::Counter {
             check_counter(state, info, column).or_else(|reason| refused(&reason?))?;
         }
         let Some(slot) = free_slot(state, table, *kind)? else {
-            return refused(&format!("a table has at most {COUNTERS_MAX} of them, dropped ones included"));
+            return refused(&format!(
+                "a table has room for {COUNTERS_MAX} counters, dropped ones included, and a text takes the room of {}",
+                ColumnType::Text.levels()
+            ));
         };
         state
             .db
@@ -92,19 +103,47 @@ fn check_counter(
     }
 }
 
+/// What a text must be declared as in SQL; else the reason, or a failure to look.
+fn check_text(
+    state: &State,
+    info: &TableInfo,
+    column: &crate::schema::table::ColumnInfo,
+) -> std::result::Result<(), Result<String>> {
+    if column.affinity != Affinity::Text {
+        return Err(Ok("declare the column TEXT".into()));
+    }
+    let sql = format!(
+        "SELECT 1 FROM {} WHERE typeof({column}) NOT IN ('text', 'null') LIMIT 1",
+        info.qualified(),
+        column = Ident(&column.name),
+    );
+    let other = state.db.prepare(&sql).and_then(|mut select| select.query_i64(&[])).map_err(Err)?;
+    match other {
+        Some(_) => Err(Ok("a row holds a blob there; set it to a text first".into())),
+        None => Ok(()),
+    }
+}
+
 fn free_slot(state: &State, table: u32, kind: ColumnType) -> Result<Option<i64>> {
-    let mut select = state.db.prepare("SELECT id, slot FROM main.__crsql_column WHERE table_id = ?1")?;
+    let mut select =
+        state.db.prepare("SELECT id, slot, type FROM main.__crsql_column WHERE table_id = ?1")?;
     let args = [ValueRef::Integer(i64::from(table))];
     let mut rows = select.query(&args)?;
     let (mut last, mut last_part) = (0, i64::from(PARTS) - 1);
     while rows.step()? {
         let (id, slot) = (rows.column_i64(0), rows.column_i64(1));
         last = last.max(id);
-        if is_part(slot as u32) { last_part = last_part.max(slot) } else { last = last.max(slot) }
+        let levels = ColumnType::of_name(rows.column_str(2)?).map_or(1, ColumnType::levels) as i64;
+        if is_part(slot as u32) {
+            last_part = last_part.max(slot + levels - 1)
+        } else {
+            last = last.max(slot)
+        }
     }
     if kind.is_parted() {
         let next = last_part + 1;
-        return Ok((next < i64::from(PARTS + COUNTERS_MAX)).then_some(next));
+        let last = next + kind.levels() as i64 - 1;
+        return Ok((last < i64::from(PARTS + COUNTERS_MAX)).then_some(next));
     }
     Ok((last + 1 < i64::from(PARTS)).then_some(last + 1))
 }

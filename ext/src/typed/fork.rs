@@ -7,11 +7,12 @@
 
 use super::capture::show;
 use super::{facts, facts_key, store};
-use crate::catalog::{Shape, Table};
+use crate::catalog::{Shape, Table, Typed};
 use crate::merge::shown_value;
 use crate::sqlite::{Error, Result, ValueRef};
 use crate::state::State;
 use crate::store::{Columns, Key, Layer, RowClock, scan};
+use crsql_core::column::ColumnType;
 use crsql_core::key::canonical_key;
 use crsql_core::pack::unpack;
 use crsql_core::value::Value;
@@ -64,7 +65,25 @@ fn drop_from_row(
     let (rowid, pk, key) = row_at(state, table, place)?;
     let key: Vec<ValueRef<'_>> = key.iter().map(Value::as_ref).collect();
     let facts_key = facts_key(table, rowid, &pk);
-    for typed in table.typed.iter().filter(|typed| slots.contains(typed.slot)) {
+    #[cfg(feature = "text")]
+    for typed in table.typed.iter().filter(|typed| typed.kind == ColumnType::Text && typed.level == 0) {
+        let shown = || shown_value(state, table, Some(rowid), &key, typed.slot);
+        let read = |level: &Typed| facts(state, table, level, &facts_key, clock, shown);
+        let mut held = super::text::Held::new(table, typed, Vec::new(), read)?;
+        let mut is_changed = false;
+        for (_, facts) in held.levels_mut().filter(|(level, _)| slots.contains(level.slot)) {
+            facts.cells.retain(|(author, _)| *author != site);
+            facts.revision = 0;
+            is_changed = true;
+        }
+        if is_changed {
+            held.store(state, table.id, &facts_key, |level| slots.contains(level.slot))?;
+            let now = held.shown(state, clock.cl)?.unwrap_or(Value::text(""));
+            show(state, table, typed, rowid, &key, now.as_ref())?;
+        }
+    }
+    let is_summed = |typed: &&Typed| typed.kind != ColumnType::Text && slots.contains(typed.slot);
+    for typed in table.typed.iter().filter(is_summed) {
         let shown = || shown_value(state, table, Some(rowid), &key, typed.slot);
         let mut facts = facts(state, table, typed, &facts_key, clock, shown)?;
         facts.cells.retain(|(author, _)| *author != site);

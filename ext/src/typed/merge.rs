@@ -5,6 +5,8 @@ use crate::catalog::{Table, Typed};
 use crate::merge::{Incoming, Order, RowPlace};
 use crate::sqlite::{Result, ValueRef};
 use crate::state::State;
+#[cfg(feature = "text")]
+use crate::store::{Columns, Key};
 use crate::store::{Group, RowClock};
 use crsql_core::column::{ColumnType, cell_beats};
 use crsql_core::value::Value;
@@ -33,11 +35,58 @@ impl TypedCell<'_> {
 pub struct Assignments<'t> {
     facts: Vec<(&'t Typed, Facts)>,
     shown: Vec<(u32, Value)>,
+    #[cfg(feature = "text")]
+    texts: Vec<(super::text::Held<'t>, Columns)>,
 }
 
 impl<'t> Assignments<'t> {
+    fn new() -> Assignments<'t> {
+        Assignments {
+            facts: Vec::new(),
+            shown: Vec::new(),
+            #[cfg(feature = "text")]
+            texts: Vec::new(),
+        }
+    }
+
+    /// Puts together the texts of which some levels are known, now that all of them are.
+    #[cfg(feature = "text")]
+    fn add_texts(
+        &mut self,
+        state: &State,
+        table: &'t Table,
+        key: Option<&Key>,
+        cl: u64,
+        read: impl Fn(&Typed) -> Result<Facts>,
+    ) -> Result<()> {
+        let (texts, others) = std::mem::take(&mut self.facts)
+            .into_iter()
+            .partition(|(typed, _)| typed.kind == ColumnType::Text);
+        self.facts = others;
+        let texts: Vec<(&'t Typed, Facts)> = texts;
+        for typed in table.typed.iter().filter(|typed| typed.kind == ColumnType::Text && typed.level == 0) {
+            let known = texts.iter().filter(|(known, _)| known.register == typed.register);
+            let mut known: Vec<_> = known.cloned().collect();
+            known.iter_mut().for_each(|(_, facts)| facts.revision = 0);
+            let changed: Columns = known.iter().map(|(typed, _)| typed.slot).collect();
+            if known.is_empty() {
+                continue;
+            }
+            let mut held = super::text::Held::new(table, typed, known, &read)?;
+            let shown = match key {
+                Some(key) => held.show(state, (table.id, key.clone(), typed.register), cl)?,
+                None => held.shown(state, cl)?,
+            };
+            self.shown.extend(shown.map(|value| (typed.slot, value)));
+            self.texts.push((held, changed));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, state: &State, typed: &'t Typed, facts: Facts) -> Result<()> {
-        self.shown.extend(facts.shown(state, typed)?.map(|value| (typed.slot, value)));
+        if typed.kind != ColumnType::Text {
+            self.shown.extend(facts.shown(state, typed)?.map(|value| (typed.slot, value)));
+        }
         self.facts.push((typed, facts));
         Ok(())
     }
@@ -55,22 +104,31 @@ impl<'t> Assignments<'t> {
     /// Stores it, once the base row is written.
     pub fn store(&self, state: &State, table: &Table, place: &RowPlace) -> Result<()> {
         let key = facts_key(table, place.rowid.unwrap_or(0), &place.pk);
+        #[cfg(feature = "text")]
+        for (held, changed) in &self.texts {
+            held.store(state, table.id, &key, |typed| changed.contains(typed.slot))?;
+        }
         self.facts.iter().try_for_each(|(typed, facts)| store(state, table.id, typed, &key, facts))
     }
 }
 
 /// What the typed columns of a new incarnation hold.
 pub fn assign_new<'t>(state: &State, table: &'t Table, row: &Incoming<'_>) -> Result<Assignments<'t>> {
-    let mut assignments = Assignments { facts: Vec::new(), shown: Vec::new() };
+    let mut assignments = Assignments::new();
     for typed in &table.typed {
         let mut facts = Facts::default();
-        let base = row.values.iter().find(|(id, _)| *id == typed.register);
+        let base = row.values.iter().find(|(id, _)| *id == typed.register && typed.level == 0);
         facts.base = base.map(|(_, value)| value.to_owned_value());
         for cell in row.cells.iter().filter(|cell| cell.slot == typed.slot) {
             facts.set(typed, cell.slot, cell.site, cell.value.to_owned_value());
         }
-        assignments.add(state, typed, facts)?;
+        // The upper levels of a text are seldom there.
+        if typed.level == 0 || facts != Facts::default() {
+            assignments.add(state, typed, facts)?;
+        }
     }
+    #[cfg(feature = "text")]
+    assignments.add_texts(state, table, None, row.clock.cl, |_| Ok(Facts::default()))?;
     Ok(assignments)
 }
 
@@ -97,12 +155,13 @@ pub fn assign_winners<'t>(
     local: &RowClock,
     winners: &[Group],
 ) -> Result<Assignments<'t>> {
-    let mut assignments = Assignments { facts: Vec::new(), shown: Vec::new() };
+    let mut assignments = Assignments::new();
     for typed in &table.typed {
+        let registers = if typed.level == 0 { Some(typed.register) } else { None };
         let mut known = None;
         for group in winners {
-            for slot in [typed.register, typed.slot].into_iter().filter(|slot| group.columns.contains(*slot))
-            {
+            let slots = registers.into_iter().chain([typed.slot]);
+            for slot in slots.filter(|slot| group.columns.contains(*slot)) {
                 let facts = match &mut known {
                     Some(facts) => facts,
                     none => none.insert(facts_of(state, table, typed, row, place, local)?),
@@ -114,6 +173,12 @@ pub fn assign_winners<'t>(
         if let Some(facts) = known {
             assignments.add(state, typed, facts)?;
         }
+    }
+    #[cfg(feature = "text")]
+    {
+        let key = facts_key(table, place.rowid.unwrap_or(0), &place.pk);
+        let read = |level: &Typed| facts_of(state, table, level, row, place, local);
+        assignments.add_texts(state, table, Some(&key), local.cl, read)?;
     }
     Ok(assignments)
 }

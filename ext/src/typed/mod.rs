@@ -6,7 +6,7 @@
 //! `__crsql_typed`, one blob a row and column; the clocks lie where all clocks lie.
 //!
 //! ```text
-//! data   = head:u8 [base] (site value)*      head: 1 with a base, 0 without
+//! data   = head:u8 [revision:8] [base] (site value)*      head: 1 with a base, and 2 with a text's revision
 //! site   = the author's ordinal, LEB128      value = as packed in a key
 //! ```
 
@@ -14,6 +14,8 @@ mod capture;
 mod declare;
 mod fork;
 mod merge;
+#[cfg(feature = "text")]
+pub mod text;
 
 pub use capture::{capture, capture_insert, drop_row, is_stored_as, record, renews_at_limit};
 pub use declare::declare;
@@ -27,23 +29,59 @@ use crate::state::State;
 use crate::store::bytes::{Cursor, damaged, put};
 use crate::store::tables::key_value;
 use crate::store::{Key, RowClock};
-use crsql_core::column::show;
+use crsql_core::column::{ColumnType, show};
 use crsql_core::pack::{pack_value, unpack_value};
 use crsql_core::value::Value;
 
-/// What a column of one row holds.
+/// What the base table shows of a column of a live row with this causal length, of which these are the `facts` on its
+/// first level; `None` when it shows the default, and of the other levels of a text.
+pub fn shown_by(
+    state: &State,
+    table: &Table,
+    typed: &Typed,
+    key: &Key,
+    facts: &Facts,
+    cl: u64,
+) -> Result<Option<Value>> {
+    if typed.level > 0 {
+        return Ok(None);
+    }
+    #[cfg(feature = "text")]
+    if typed.kind == ColumnType::Text {
+        let read = |level: &Typed| Ok(stored(state, table.id, level, key)?.unwrap_or_default());
+        let known = table.typed.iter().filter(|level| level.slot == typed.slot);
+        let known = known.map(|level| (level, facts.clone())).collect();
+        return text::Held::new(table, typed, known, read)?.shown(state, cl);
+    }
+    let _ = (table, key, cl);
+    facts.shown(state, typed)
+}
+
+/// Whether this build has columns of a type.
+pub fn is_built_in(kind: ColumnType) -> bool {
+    kind != ColumnType::Text || cfg!(feature = "text")
+}
+
+/// What a column of one row holds; of a text, what it holds on one level.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// What it was given as a register.
     pub base: Option<Value>,
     /// The cells of its type: one for each site, by its ordinal, or only one.
     pub cells: Vec<(u32, Value)>,
+    /// Of a text: a random number that every write changes, so that it is known what was put together from it.
+    pub revision: u64,
 }
 
 impl Facts {
     /// How many cells there are.
     fn len(&self) -> usize {
         usize::from(self.base.is_some()) + self.cells.len()
+    }
+
+    /// Whether the base table shows all of it.
+    fn is_shown(&self) -> bool {
+        self.len() < 2
     }
 
     /// The value of the cell in `slot` by the site with this ordinal.
@@ -79,7 +117,10 @@ impl Facts {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.base.is_some())];
+        let mut out = vec![u8::from(self.base.is_some()) | if self.revision == 0 { 0 } else { 2 }];
+        if self.revision != 0 {
+            out.extend_from_slice(&self.revision.to_le_bytes());
+        }
         if let Some(base) = &self.base {
             pack_value(base.as_ref(), &mut out);
         }
@@ -98,7 +139,13 @@ impl Facts {
             *cursor = Cursor::new(rest);
             Ok(value.to_owned_value())
         }
-        if cursor.byte()? == 1 {
+        let head = cursor.byte()?;
+        if head & 2 != 0 {
+            for shift in (0..64).step_by(8) {
+                facts.revision |= u64::from(cursor.byte()?) << shift;
+            }
+        }
+        if head & 1 != 0 {
             facts.base = Some(value(&mut cursor)?);
         }
         while !cursor.is_empty() {
@@ -141,19 +188,34 @@ pub fn facts(
     if let Some(stored) = stored(state, table.id, typed, key)? {
         return Ok(stored);
     }
+    if typed.level > 0 {
+        return Ok(Facts::default());
+    }
     if clock.group_of(typed.register).is_some() {
-        return Ok(Facts { base: Some(shown()?), cells: Vec::new() });
+        return Ok(Facts { base: Some(shown()?), ..Facts::default() });
     }
     match clock.group_of(typed.slot) {
-        Some(group) => Ok(Facts { base: None, cells: vec![(group.site, shown()?)] }),
+        Some(group) => Ok(Facts { cells: vec![(group.site, shown()?)], ..Facts::default() }),
         None => Ok(Facts::default()),
     }
 }
 
 /// Stores what a column of a row holds, or that the base table shows all of it.
 pub fn store(state: &State, table: u32, typed: &Typed, key: &Key, facts: &Facts) -> Result<()> {
+    store_unless(state, table, typed, key, facts, facts.is_shown())
+}
+
+/// Stores what a column of a row holds, unless it is shown.
+fn store_unless(
+    state: &State,
+    table: u32,
+    typed: &Typed,
+    key: &Key,
+    facts: &Facts,
+    is_shown: bool,
+) -> Result<()> {
     let place = [ValueRef::Integer(i64::from(table)), key_value(key), ValueRef::Integer(typed.slot.into())];
-    if facts.len() < 2 {
+    if is_shown {
         let sql = "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND key = ?2 AND slot = ?3";
         return state.pool.prepare(state.db, sql)?.execute(&place);
     }
@@ -218,8 +280,10 @@ mod tests {
         let some = Facts {
             base: Some(Value::Real(0.5)),
             cells: vec![(1, Value::Integer(-3)), (300, Value::text("x")), (2, Value::Null)],
+            revision: 0,
         };
-        for facts in [Facts::default(), Facts { base: None, ..some.clone() }, some] {
+        let revised = Facts { revision: u64::MAX - 7, ..some.clone() };
+        for facts in [Facts::default(), Facts { base: None, ..some.clone() }, some, revised] {
             let data = facts.encode();
             assert_eq!(Facts::decode(&data).unwrap(), facts);
             for cut in 0..data.len() {

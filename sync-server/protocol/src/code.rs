@@ -98,6 +98,8 @@ codes! {
     INCOMPLETE = 74, "incomplete";
     /// The sender may not write in this room.
     READ_ONLY = 75, "read-only";
+    /// Deletes were collected that its author, as far as it tells, has not seen.
+    BEHIND = 76, "behind";
 }
 
 impl fmt::Display for Code {

@@ -75,6 +75,8 @@ fn examples() -> Vec<Message> {
             schema: SchemaAction::Ok,
             plan: Plan::Tail { from: 1000 },
             held: None,
+            collected: Some(Blob(vec![1, 2, 3])),
+            members_ms: 60_000,
         }
         .into(),
         Push { id: 1, frames: vec![frame()], claims: versions(5, 6), chains: chains.clone(), more: false }

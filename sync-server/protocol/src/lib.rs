@@ -48,6 +48,8 @@
 //!     held: Holdings::default(),
 //!     fingerprint: Fingerprint([0; 16]),
 //!     snapshot: None,
+//!     collected: None,
+//!     members_ms: 0,
 //! };
 //! let welcome = relay.handle(2, Input::Admit(Box::new(admission)));
 //! let [Output::Send(welcome), Output::Event(Event::Ready(_)), Output::Send(pos)] = &welcome[..] else { panic!() };

@@ -176,10 +176,15 @@ settings! {
     cell_bytes: Size = "8MiB",
     /// Bytes of a cell that is counted as large
     cell_warning: Size = "1MiB",
+    /// Refuse clocks that lie far beyond those of the room: a causal length by 65,536 an hour, a column's clock by 1,048,576
+    #[arg(num_args = 0..=1, default_missing_value = "true")]
+    clock_steps: bool = "true",
     /// Which part of a room's rows, in percent, may be deleted ones before that is reported
     tombstone_share: u64 = "50",
-    /// How often that is looked at
+    /// How often that is looked at, and deletes are collected
     tombstone_interval: Span = "10m",
+    /// How long a site may stay away before deletes are collected without it; 0: they are kept for ever
+    tombstone_lease: Span = "0",
     /// Bytes of one HTTP request
     body_bytes: Size = "16MiB",
     /// Silence after which a connection is pinged

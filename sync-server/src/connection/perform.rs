@@ -94,6 +94,7 @@ impl Connection {
             present,
             room: room.clone(),
         });
+        room.heard(hello.site, hello.held.as_ref().map(|held| &held.whole));
         let mut admission = room.admission(hello, &grant).await?;
         admission.snapshot = room.offer(hello, &admission).await;
         if let Some(member) = &mut self.member {
@@ -183,6 +184,7 @@ impl Connection {
             member.new_sites_since_ms = now_ms;
             member.new_sites.clear();
         }
+        let _gate = room.pushing().await;
         let mut author = Author { grant: &member.grant, site: member.site, new_sites: &mut member.new_sites };
         self.storing += 1;
         let (replies, metrics) = (self.replies.clone(), self.context.metrics.clone());
@@ -225,6 +227,7 @@ impl Connection {
         let Some(member) = &mut self.member else { return };
         match event {
             Event::Ready(welcome) => member.zstd = welcome.features & features::ZSTD != 0,
+            Event::Holds(held) => member.room.heard(member.site, Some(&held)),
             Event::Presence(presence) => {
                 let own = presence.site == member.site || member.grant.allows(Permission::Relay);
                 if own && member.grant.allows(Permission::Write) {

@@ -25,6 +25,7 @@ impl From<Fault> for Refusal {
             Code::UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
             Code::INTERNAL => StatusCode::INTERNAL_SERVER_ERROR,
             Code::LOST => StatusCode::GONE,
+            Code::BEHIND => StatusCode::CONFLICT,
             _ => StatusCode::BAD_REQUEST,
         };
         Refusal(status, fault)

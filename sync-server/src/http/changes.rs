@@ -114,6 +114,7 @@ pub async fn push(
     };
     let known = context.readers.ask(chains).await.unwrap_or_default();
     let (reply, done) = oneshot::channel();
+    let _gate = room.pushing().await;
     let mut author = Author { grant: &grant, site, new_sites: &mut BTreeSet::new() };
     room.push(0, checked, &mut author, &known, move |done| {
         drop(permit);

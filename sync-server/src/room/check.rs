@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crsql_core::changeset::{self, Changeset, RunHeader};
+use crsql_core::collect::Collected;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::{Clocks, TieBreak, validate, validate_row};
 use crsql_core::value::ValueRef;
@@ -35,8 +36,12 @@ pub struct Contents {
     pub sites: BTreeMap<SiteId, u64>,
     /// The versions that the changeset claims.
     pub claims: VersionVector,
+    /// What its author has seen of the deletes that were collected.
+    pub collected: Option<Collected>,
     /// How many cells are larger than what is usual.
     pub large_cells: u64,
+    /// The greatest causal length and col_version.
+    pub clocks: (u64, u64),
 }
 
 impl Checker {
@@ -87,7 +92,8 @@ impl Checker {
         if !frame.is_delta() && claims_more {
             return Err(Code::BODY);
         }
-        Ok(Contents { claims: claims.clone(), ..contents })
+        let collected = changeset.told().map(|told| told.collected.clone());
+        Ok(Contents { claims: claims.clone(), collected, ..contents })
     }
 
     fn walk(&self, frame: &Frame, changeset: &Changeset<'_>) -> Result<Contents, Code> {
@@ -110,6 +116,8 @@ impl Checker {
                 }
             }
             clocks(&run, last, frame)?;
+            let col_version = run.groups.iter().map(|group| group.col_version).max().unwrap_or(0);
+            contents.clocks = (contents.clocks.0.max(run.cl), contents.clocks.1.max(col_version));
             while let Some(key) = reader.next_row(&mut values).map_err(|_| Code::BODY)? {
                 let key_bytes = match key {
                     changeset::RowKey::Integer(_) => 9,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, Write};
 
+use crsql_core::collect::Collected;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::Code;
@@ -23,6 +24,9 @@ pub struct Cuts {
     /// The deltas before those, with their lengths.
     file: Option<File>,
     sites: BTreeMap<SiteId, u64>,
+    /// What the author of every delta has seen of the deletes that were collected.
+    collected: Option<Collected>,
+    clocks: (u64, u64),
     claimed: VersionVector,
     claims: VersionVector,
     chains: Vec<crsql_protocol::message::ChainAt>,
@@ -55,6 +59,8 @@ impl Cuts {
             frames,
             deltas: Vec::new(),
             delta_sites: BTreeMap::new(),
+            collected: None,
+            clocks: (0, 0),
             claims: VersionVector::default(),
             chains: Vec::new(),
             refused: None,
@@ -77,12 +83,19 @@ impl Cuts {
         }
         (checked.deltas, checked.delta_sites) = (cut.deltas, cut.sites);
         (checked.claims, checked.chains) = (cut.claims, cut.chains);
+        (checked.collected, checked.clocks) = (cut.collected, cut.clocks);
         checked
     }
 
     fn add(&mut self, frame: Frame, contents: &Contents, bytes_max: u64) {
         if self.refused.is_some() {
             return;
+        }
+        let is_least = self.deltas.is_empty() && self.file.is_none()
+            || matches!((&self.collected, &contents.collected), (Some(least), Some(this)) if !this.covers(least))
+            || contents.collected.is_none();
+        if is_least {
+            self.collected = contents.collected.clone();
         }
         self.bytes += frame.wire_bytes() as u64;
         if self.bytes > bytes_max {
@@ -92,6 +105,8 @@ impl Cuts {
             let known = self.sites.entry(*site).or_default();
             *known = (*known).max(*newest);
         }
+        let (cl, col_version) = contents.clocks;
+        self.clocks = (self.clocks.0.max(cl), self.clocks.1.max(col_version));
         self.claimed.union_with(&contents.claims);
         self.deltas.push(frame);
         if self.bytes > MEMORY_BYTES && self.put_aside().is_err() {

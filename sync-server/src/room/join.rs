@@ -48,6 +48,8 @@ impl Room {
                 held: ledger.holdings(),
                 fingerprint: ledger.fingerprint(),
                 snapshot: None,
+                collected: self.told_now(&state.collected),
+                members_ms: self.members_ms(),
             };
             // What is told to be held must survive a power failure, and some of it may be on its way.
             if state.pending == 0 {
@@ -67,7 +69,15 @@ impl Room {
         let settings = &self.context.settings;
         let resumes = hello.resume.is_some_and(|at| at.epoch == self.epoch && at.pos <= admission.head.pos);
         let (bytes, theirs) = (self.lock().bytes.max(self.store.bytes()), hello.held.as_ref()?);
-        if resumes || hello.features & features::SNAPSHOT == 0 || bytes < settings.snapshot_min.0 {
+        if resumes || hello.features & features::SNAPSHOT == 0 {
+            return None;
+        }
+        // Somebody who lacks collected deletes can't be brought up to date by what is left.
+        let is_behind = !theirs.whole.is_empty() && !theirs.whole.is_superset(&self.lock().collected.deletes);
+        if is_behind && admission.ancestry != Ancestry::Fork {
+            return self.copied(admission.head.pos).await;
+        }
+        if bytes < settings.snapshot_min.0 {
             return None;
         }
         // Histories are compared when transactions are exchanged, so a newcomer that we know must be the one we know.
@@ -87,9 +97,14 @@ impl Room {
         if !self.store.is_ready(recent) {
             return None;
         }
+        self.copied(recent).await
+    }
+
+    /// A snapshot with everything up to a position.
+    async fn copied(self: &Arc<Self>, pos: u64) -> Option<Snapshot> {
         let copying = tokio::spawn({
             let store = self.store.clone();
-            async move { store.snapshot(recent).await }
+            async move { store.snapshot(pos).await }
         });
         // If it takes long, it is there for the next one.
         let file = tokio::time::timeout(COPY_PATIENCE, copying).await.ok()?.ok()?.ok()?;

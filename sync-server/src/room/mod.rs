@@ -4,6 +4,7 @@
 //! rest to the journal; what the journal made durable is told to the readers from there.
 
 pub mod check;
+mod collect;
 mod cut;
 mod join;
 mod read;
@@ -35,6 +36,7 @@ pub use state::{Author, Checked};
 use crate::context::Context;
 use crate::journal::{Append, Appended, JournalError, Listener, Opened, RoomKey, Trimmed};
 use crate::store::{self, Store};
+use collect::Collector;
 use recent::Recent;
 use state::{Outcome, State};
 
@@ -86,6 +88,7 @@ pub struct Room {
     presence: Mutex<Present>,
     present: broadcast::Sender<Arc<(u64, Presence)>>,
     idle_since: Mutex<Instant>,
+    collector: Collector,
 }
 
 #[derive(Default)]
@@ -116,6 +119,7 @@ impl Room {
             presence: Mutex::default(),
             present: broadcast::Sender::new(PRESENCE_QUEUE),
             idle_since: Mutex::new(Instant::now()),
+            collector: Collector::default(),
             context,
         });
         let listener: Arc<dyn Listener> = room.clone();
@@ -218,7 +222,7 @@ impl Room {
         author: &mut Author<'_>,
         reply: impl FnOnce(Result<Ack, Fault>) + Send + 'static,
     ) {
-        let judged = self.lock().judge_repair(&push, author);
+        let judged = self.lock().judge_repair(self.context.now_ms(), &push, author);
         let ack = Ack { id: push.id, pos: 0, held: VersionVector::default(), rejected: Vec::new() };
         if let Err(code) = judged {
             self.context.metrics.reject(code);
@@ -285,7 +289,7 @@ impl Room {
         self.append(&mut state, Outcome { settled, ..Outcome::default() }, 0, drop);
     }
 
-    /// Looks now and then how many of its rows are deleted ones: nobody may take them away, so they can only be known.
+    /// Looks now and then how many of its rows are deleted ones, and collects those that no member needs any more.
     pub fn look_at_tombstones(self: &Arc<Self>) {
         let settings = &self.context.settings;
         let interval = settings.tombstone_interval.duration();
@@ -294,6 +298,14 @@ impl Room {
             return;
         }
         *looked = Instant::now();
+        if self.collects() {
+            let room = self.clone();
+            tokio::spawn(async move {
+                if let Err(fault) = room.collect().await {
+                    tracing::warn!(room = room.name, %fault, "deletes cannot be collected now");
+                }
+            });
+        }
         let (room, share) = (self.clone(), settings.tombstone_share);
         self.store.run(move |store| {
             let Ok((rows, tombstones)) = store.rows_and_tombstones() else { return };

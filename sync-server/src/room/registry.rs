@@ -43,6 +43,7 @@ impl Rooms {
             opened = self.find(name, None).await?;
             room = Room::new(name, &opened, self.context.clone());
         }
+        room.remember().await?;
         tracing::debug!(room = name, pos = room.head().pos, "opened");
         let mut open = self.lock();
         open.insert(name.into(), room.clone());
@@ -84,6 +85,7 @@ impl Rooms {
         drop(open);
         for room in &rooms {
             room.expire();
+            room.note_clocks();
             room.look_at_tombstones();
         }
     }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crsql_core::collect::Collected;
 use crsql_core::ids::SiteId;
 use crsql_core::limits::SITE_VERSION_MAX;
+use crsql_core::merge::ClockWindow;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::Code;
 use crsql_protocol::ledger::{Ledger, Recorded};
@@ -32,6 +34,10 @@ pub struct State {
     pub failed: bool,
     /// What all connections together may bring in.
     pub rate: Rate,
+    /// Which deletes were collected.
+    pub collected: Collected,
+    /// How far clocks may go, if that is looked at.
+    pub clocks: Option<ClockWindow>,
     owners: HashMap<SiteId, String>,
     sites_max: usize,
     new_sites_max: usize,
@@ -48,6 +54,10 @@ pub struct Checked {
     pub deltas: Vec<Frame>,
     /// Whose changes are in the deltas, and the greatest version of each.
     pub delta_sites: BTreeMap<SiteId, u64>,
+    /// What the author of the deltas has seen of the deletes that were collected.
+    pub collected: Option<Collected>,
+    /// The greatest causal length and col_version of the deltas.
+    pub clocks: (u64, u64),
     /// What the cut claims.
     pub claims: VersionVector,
     /// Its chains.
@@ -115,6 +125,8 @@ impl State {
             pending: 0,
             failed: false,
             rate: Rate::new(room.room_bytes_per_second.0),
+            collected: Collected::default(),
+            clocks: None,
             owners: owners.collect(),
             sites_max: room.sites_per_room,
             new_sites_max: room.new_sites_per_hour,
@@ -143,8 +155,12 @@ impl State {
         let mut spoiled = push.refused.is_some();
         for (frame, contents) in push.frames {
             let (site, site_version) = (frame.site, frame.site_version);
-            let judged = contents.and_then(|_| self.judge(site, author));
-            let judged = judged.and_then(|()| self.room_for(frame.wire_bytes() as u64));
+            let judged = contents.and_then(|contents| {
+                self.judge(site, author)?;
+                self.room_for(frame.wire_bytes() as u64)?;
+                self.judge_clocks(now_ms, contents.clocks)?;
+                self.judge_collected(contents.collected.as_ref())
+            });
             let recorded = judged
                 .and_then(|()| self.ledger.record(now_ms, &frame, known.get(&(site, site_version)).copied()));
             match recorded {
@@ -176,7 +192,11 @@ impl State {
                 Some(code) => Err(code),
                 // A claim rests on the frames beside it.
                 None if spoiled => Err(Code::INCOMPLETE),
-                None => self.judge_claims(&claims, &push.delta_sites, author),
+                None if push.deltas.is_empty() => self.judge_claims(&claims, &push.delta_sites, author),
+                None => self
+                    .judge_claims(&claims, &push.delta_sites, author)
+                    .and_then(|()| self.judge_clocks(now_ms, push.clocks))
+                    .and_then(|()| self.judge_collected(push.collected.as_ref())),
             };
             match judged {
                 Ok(()) => {
@@ -205,7 +225,7 @@ impl State {
     /// Whether deltas without claims may be merged: the facts of rows that should be equal and are not. They must be of
     /// versions that are held, or they would bring something new past the journal, and of sites for which the author
     /// may write.
-    pub fn judge_repair(&self, push: &Checked, author: &mut Author<'_>) -> Result<(), Code> {
+    pub fn judge_repair(&mut self, now_ms: u64, push: &Checked, author: &mut Author<'_>) -> Result<(), Code> {
         if let Some(code) = push.refused {
             return Err(code);
         }
@@ -215,7 +235,7 @@ impl State {
                 return Err(Code::CLOCK);
             }
         }
-        Ok(())
+        self.judge_clocks(now_ms, push.clocks)
     }
 
     /// Gives up chunks that waited too long.
@@ -276,6 +296,32 @@ impl State {
             }
             author.new_sites.insert(site);
         }
+        Ok(())
+    }
+
+    /// Whether clocks are within what the room's may grow to: one that came near its end could never be passed.
+    fn judge_clocks(&mut self, now_ms: u64, (cl, col_version): (u64, u64)) -> Result<(), Code> {
+        let Some(window) = &mut self.clocks else { return Ok(()) };
+        window.admit(now_ms, cl, col_version).map_err(|_| Code::CLOCK)
+    }
+
+    /// Whether what was written may be taken, after what its author has seen of the deletes that were collected. Whoever
+    /// has not seen all of them may write to rows of which nothing is left here, and bring them back.
+    fn judge_collected(&mut self, theirs: Option<&Collected>) -> Result<(), Code> {
+        let none = Collected::default();
+        let theirs = theirs.unwrap_or(&none);
+        if !theirs.covers(&self.collected) {
+            return Err(Code::BEHIND);
+        }
+        if self.collected.covers(theirs) {
+            return Ok(());
+        }
+        // Others have collected as well. What is left there says nothing of deletes that are not here.
+        let whole = self.ledger.whole();
+        if !whole.is_empty() && !self.collected.has_seen(whole, theirs) {
+            return Err(Code::BEHIND);
+        }
+        self.collected.adopt(theirs);
         Ok(())
     }
 

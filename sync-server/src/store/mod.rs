@@ -4,10 +4,12 @@
 //! applied them, up to which entry it came, and goes on there. Digests, snapshots and what HTTP reads come from it.
 
 mod apply;
+mod collect;
 mod digest;
 mod fill;
 mod snapshot;
 
+pub use collect::{collect, remembered};
 pub use digest::digests;
 
 use std::path::PathBuf;
@@ -189,6 +191,11 @@ impl Store {
                 |row: &rusqlite::Row<'_>, at| row.get::<_, Option<i64>>(at).map(|n| n.unwrap_or(0) as u64);
             Ok(connection.query_row(sql, [], |row| Ok((count(row, 0)?, count(row, 1)?)))?)
         })
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
     }
 
     /// The length of the database when it was looked at last, in bytes; 0 before.

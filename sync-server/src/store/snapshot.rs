@@ -78,7 +78,10 @@ impl Store {
             copy.pragma_update(None, "synchronous", "off")?;
             let tx = copy.unchecked_transaction()?;
             // Where the relay stood is nothing to whoever gets it; the chains of the histories are.
-            tx.execute_batch("DROP TABLE __crsql_relay; DROP TABLE __crsql_relay_chunk")?;
+            tx.execute_batch(
+                "DROP TABLE __crsql_relay; DROP TABLE __crsql_relay_chunk;
+                 DROP TABLE IF EXISTS __crsql_relay_clock",
+            )?;
             tx.execute_batch(CHAINS)?;
             let mut insert = tx.prepare("INSERT INTO __crsql_snapshot_chain VALUES (?1, ?2, ?3)")?;
             for (site, version) in vector(connection)?.heads() {

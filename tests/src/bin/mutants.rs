@@ -237,7 +237,7 @@ fn commands(suite: &str) -> Vec<Vec<String>> {
     match suite {
         "core" => ["--lib", "--test replica", "--test laws"]
             .iter()
-            .map(|tests| words(&format!("test -q -p crsql-core {tests}")))
+            .map(|tests| words(&format!("test -q -p crsql-core --features text {tests}")))
             .collect(),
         "protocol" => vec![words("test -q -p crsql-protocol --lib")],
         "simulate" => vec![words("run -q -p crsql-tests --bin simulate -- --operations 20000")],

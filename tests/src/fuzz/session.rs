@@ -47,6 +47,8 @@ pub fn admission() -> Admission {
         held,
         fingerprint: Fingerprint([0; 16]),
         snapshot: None,
+        collected: None,
+        members_ms: 0,
     }
 }
 

@@ -94,6 +94,8 @@ impl ColumnSpec {
         if kind == ColumnType::Counter {
             (self.default, self.not_null, self.checked) = (0.into(), true, false);
         }
+        // Edits that meet make texts that nobody wrote, and a CHECK would refuse some.
+        self.checked &= kind != ColumnType::Text;
         self
     }
 
@@ -280,6 +282,11 @@ impl Schema {
             vec![any("top", null.clone()).typed(ColumnType::Max), counter("n")],
         );
         duel.without_rowid = true;
+        let prose = |name: &str| text(name).typed(ColumnType::Text);
+        let mut later_prose = prose("later");
+        later_prose.late_type = true;
+        duel.columns.push(prose("words"));
+        let page = vec![any("x", null.clone()), prose("body"), later_prose];
         let tally =
             table("tally", vec![text("word").collated(Collation::NoCase)], vec![counter("n"), counter("m")]);
         Schema {
@@ -289,6 +296,7 @@ impl Schema {
                 table("u", vec![any("id", null.clone())], vec![any("v", null)]),
                 table("tag", vec![text("id").collated(Collation::Rtrim)], vec![]),
                 table("score", vec![integer("id")], score),
+                table("page", vec![text("path")], page),
                 tally,
                 duel,
                 late,
@@ -342,7 +350,12 @@ fn generated_table(n: usize, rng: &mut Rng) -> TableSpec {
             let may_have_type = i > 0 && !column.late && matches!(column.declared, "" | "ANY");
             // A counter is not declared ANY.
             let kinds = if column.declared == "ANY" { &kinds[1..] } else { &kinds[..] };
-            if may_have_type && rng.one_in(2) { column.typed(*rng.pick(kinds)) } else { column }
+            let is_prose = i > 0 && !column.late && matches!(column.declared, "TEXT" | "VARCHAR(10)");
+            match () {
+                () if may_have_type && rng.one_in(2) => column.typed(*rng.pick(kinds)),
+                () if is_prose && rng.one_in(2) => column.typed(ColumnType::Text),
+                () => column,
+            }
         })
         .collect();
     // Which columns a trigger wrote is unknown until our own triggers are renewed after a plain ALTER.

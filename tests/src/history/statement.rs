@@ -227,6 +227,9 @@ fn value_for(column: &ColumnSpec, table: &TableSpec, or: Or, rng: &mut Rng) -> S
     if column.kind == ColumnType::Counter {
         return number(rng);
     }
+    if column.kind == ColumnType::Text {
+        return prose(column, rng);
+    }
     if table.triggers && column.name == table.columns[0].name && rng.one_in(8) {
         return SqlValue::text(VETOED);
     }
@@ -254,6 +257,16 @@ fn fitting(given: SqlValue, column: &ColumnSpec, table: &TableSpec, or: Or, rng:
         SqlValue::Blob(vec![rng.below(4) as u8]),
     ];
     others.into_iter().find(fits).expect("every type has one of these")
+}
+
+/// A text that has something in common with others, and now and then one that fills a level of cells.
+fn prose(column: &ColumnSpec, rng: &mut Rng) -> SqlValue {
+    const WORDS: [&str; 10] = ["the ", "cat ", "black ", "sat ", "on ", "é", "😀", "e\u{301}", "a", "mat."];
+    if !column.not_null && rng.one_in(10) {
+        return SqlValue::Null;
+    }
+    let count = if rng.one_in(12) { 200 } else { rng.below(9) };
+    SqlValue::text(&(0..count).map(|_| *rng.pick(&WORDS)).collect::<String>())
 }
 
 fn number(rng: &mut Rng) -> SqlValue {

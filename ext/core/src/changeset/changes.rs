@@ -1,7 +1,7 @@
 //! Changesets from and to lists of owned changes: for the model and for tests, where clarity counts, not speed.
 
 use super::error::Result;
-use super::{Changeset, GroupHeader, Limits, RowKey, RunHeader, Writer};
+use super::{Changeset, GroupHeader, Limits, RowKey, RunHeader, Told, Writer};
 use crate::change::{Change, Fact};
 use crate::merge::{Stamp, TieBreak};
 use crate::pack::pack_value;
@@ -59,7 +59,18 @@ impl Changeset<'_> {
 /// Neighbours that are facts of the same row and incarnation are grouped, and neighbouring rows of one pattern
 /// form a run, so sort by table, key and seq for a small result. The order of the rows is kept.
 pub fn write_changes(tie_break: TieBreak, changes: &[Change], claims: &VersionVector) -> Vec<u8> {
+    write_changes_telling(tie_break, changes, claims, None)
+}
+
+/// As [`write_changes`], and tells what was collected.
+pub fn write_changes_telling(
+    tie_break: TieBreak,
+    changes: &[Change],
+    claims: &VersionVector,
+    told: Option<&Told>,
+) -> Vec<u8> {
     let mut writer = Writer::new(tie_break);
+    writer.tell_collected(told.cloned());
     let tables = tables_of(changes);
     let rows = rows_of(changes, &tables, &mut writer);
     let mut rest = &rows[..];

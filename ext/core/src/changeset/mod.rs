@@ -57,7 +57,7 @@ mod varint;
 mod writer;
 
 pub use bare::{bare, dressed};
-pub use changes::write_changes;
+pub use changes::{write_changes, write_changes_telling};
 pub use envelope::Compress;
 pub use error::ChangesetError;
 pub use header::{Table, Told};

@@ -148,3 +148,53 @@ pub fn validate_step(known: &Clocks, remote: &Clocks) -> Result<(), Refusal> {
     }
     Ok(())
 }
+
+/// The greatest clocks of a whole room, and how far they may grow in a period. For a trust boundary that does not look up
+/// what is known of every row: whoever wants to drive a clock to its end needs as many periods as it has steps, which
+/// is [`CAUSAL_LENGTH_MAX`] / [`CAUSAL_LENGTH_STEP_MAX`] for the causal length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockWindow {
+    since_ms: u64,
+    /// Causal length and col_version at the beginning of the period; none while nothing is known.
+    base: Option<(u64, u64)>,
+    known: (u64, u64),
+}
+
+impl ClockWindow {
+    /// A period, in milliseconds: an hour.
+    pub const PERIOD_MS: u64 = 3_600_000;
+
+    /// From the greatest causal length and col_version that are known. Where none are, the first ones may be any: who
+    /// writes the first rows of a room harms nobody else.
+    pub fn new(now_ms: u64, known: Option<(u64, u64)>) -> ClockWindow {
+        ClockWindow { since_ms: now_ms, base: known, known: known.unwrap_or_default() }
+    }
+
+    /// The greatest causal length and col_version so far.
+    pub fn known(&self) -> (u64, u64) {
+        self.known
+    }
+
+    /// Takes the greatest clocks of something that comes in, unless they are too far.
+    ///
+    /// # Errors
+    /// Which clock is too far, and how far it might be now. Nothing was taken then.
+    pub fn admit(&mut self, now_ms: u64, cl: u64, col_version: u64) -> Result<(), Refusal> {
+        if now_ms.saturating_sub(self.since_ms) >= Self::PERIOD_MS {
+            (self.since_ms, self.base) = (now_ms, self.base.map(|_| self.known));
+        }
+        if let Some((base_cl, base_col_version)) = self.base {
+            for (clock, value, known, limit) in [
+                (Clock::CausalLength, cl, base_cl, CAUSAL_LENGTH_STEP_MAX),
+                (Clock::ColVersion, col_version, base_col_version, COL_VERSION_STEP_MAX),
+            ] {
+                if value > known.saturating_add(limit) {
+                    return Err(Refusal::StepTooLarge { clock, value, known, limit });
+                }
+            }
+        }
+        self.known = (self.known.0.max(cl), self.known.1.max(col_version));
+        self.base.get_or_insert(self.known);
+        Ok(())
+    }
+}

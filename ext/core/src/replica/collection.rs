@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::read::{Delta, changes_of, values_of};
 use super::{Applied, Replica};
 use crate::change::Change;
-use crate::collect::{Admission, Collected, admit, deletes_within, is_collectable, stable_cut};
+use crate::collect::{Admission, Collected, admit, deletes_within, is_collectable, stable_cut, was_made_by};
 use crate::ids::SiteId;
 use crate::merge::Stamp;
 use crate::value::Value;
@@ -19,7 +19,7 @@ struct Unsent {
     changes: Vec<Change>,
     /// What the row's columns showed.
     shown: Vec<(String, Value)>,
-    /// It had nothing of the row.
+    /// It had nothing of the row, and it was made here.
     is_whole: bool,
 }
 
@@ -97,8 +97,8 @@ impl Replica {
     }
 
     /// Begins again with a whole delta (of somebody asked for everything), and adds what its sender did not have: to
-    /// rows that the sender knows as it was, rows that it knows nothing of as new ones. What is left is updates of rows
-    /// whose delete was collected, and they go with them.
+    /// rows that the sender knows as it was, rows that were made here and that it knows nothing of as new ones. What is
+    /// left is updates of rows whose delete was collected, and they go with them.
     pub fn begin_again(&mut self, whole: &Delta) -> Applied {
         let mut unsent = self.unsent(&whole.claims);
         for table in self.tables.values_mut() {
@@ -147,7 +147,8 @@ impl Replica {
                     stamp.has_identity() && !sent.contains(stamp.site, stamp.version)
                 });
                 if !changes.is_empty() {
-                    let is_whole = changes.len() == all;
+                    let is_whole =
+                        changes.len() == all && was_made_by(changes.iter().map(|change| &change.fact));
                     let spelling = values_of(&spelling);
                     let shown = schema.columns.iter().map(|column| (column.name.clone(), row.shown(column)));
                     rows.push(Unsent {

@@ -84,6 +84,11 @@ impl Transaction<'_> {
             if !is_write(column.kind, shown.as_ref(), value.as_ref()) {
                 continue;
             }
+            #[cfg(feature = "text")]
+            if column.kind == ColumnType::Text {
+                self.write_text(&mut row, column, value);
+                continue;
+            }
             let name = self.cell_name(column);
             let cell = row.cells.get(&name);
             let known = cell.map_or(0, |cell| cell.clock.col_version);
@@ -111,6 +116,27 @@ impl Transaction<'_> {
             self.write(table, &identity.key, row);
         }
         Ok(true)
+    }
+
+    /// Writes a text: what changed of it goes to this site's cells.
+    #[cfg(feature = "text")]
+    fn write_text(&mut self, row: &mut Row, column: &Column, value: &Value) {
+        let site = self.replica().site();
+        let name = |level| CellName {
+            column: column.kind.level_name(&column.name, level).into_owned(),
+            site: Some(site),
+        };
+        let cells = row.text_cells(column);
+        let base = row.cells.get(&column.base()).map(|cell| &cell.value);
+        let known = |level: usize| row.cells.get(&name(level)).map(|cell| cell.value.clone());
+        let base = if cells.is_empty() { base.or(Some(&column.default)) } else { base };
+        let Ok(written) = crate::text::set(base, &cells, row.cl, &site, value, known) else { return };
+        for (level, value) in written {
+            let col_version = row.cells.get(&name(level)).map_or(0, |cell| cell.clock.col_version);
+            let col_version = next_col_version(col_version).unwrap_or(col_version);
+            let clock = CellClock { col_version, stamp: self.pending_stamp() };
+            row.cells.insert(name(level), Cell { clock, value, at: self.at() });
+        }
     }
 
     /// `DELETE`. False if there is no such row.

@@ -119,6 +119,11 @@ impl Row {
         let base = self.cells.get(&column.base()).map(|cell| &cell.value);
         let of_type: Vec<_> = match column.kind {
             ColumnType::Register => Vec::new(),
+            #[cfg(feature = "text")]
+            ColumnType::Text => {
+                let shown = crate::text::show(base, &self.text_cells(column), self.cl);
+                return shown.unwrap_or_else(|| column.default.clone());
+            }
             kind => {
                 let name = kind.cell_name(&column.name);
                 let cells = self.cells.iter().filter(|(cell, _)| cell.column == name);
@@ -126,6 +131,18 @@ impl Row {
             }
         };
         show(column.kind, base, &of_type).unwrap_or_else(|| column.default.clone())
+    }
+
+    /// The cells of a text column.
+    #[cfg(feature = "text")]
+    pub(super) fn text_cells(&self, column: &Column) -> Vec<crate::text::TextCell> {
+        let levels = 0..column.kind.levels();
+        let of_level = |level: usize| {
+            let name = column.kind.level_name(&column.name, level).into_owned();
+            let cells = self.cells.iter().filter(move |(cell, _)| cell.column == name);
+            cells.map(move |(_, cell)| (cell.clock.stamp.site, level, cell.value.clone()))
+        };
+        levels.flat_map(of_level).collect()
     }
 
     /// Everything held of the row, as it would arrive elsewhere.

@@ -87,8 +87,7 @@ impl TableSchema {
     /// Whether the cells called `cell` are of a column outside the key, as it is declared here.
     pub fn has_cells(&self, cell: &str) -> bool {
         self.columns.iter().any(|column| {
-            ColumnType::Register.cell_name(&column.name) == cell
-                || column.kind.cell_name(&column.name) == cell
+            ColumnType::Register.cell_name(&column.name) == cell || column.kind.has_cell(&column.name, cell)
         })
     }
 

@@ -12,7 +12,7 @@ use crate::arbitrary::site;
 
 type Values = Vec<Option<u8>>;
 
-fn rank(key: u8, clock: u8) -> Rank {
+pub fn rank(key: u8, clock: u8) -> Rank {
     let stamp = Stamp { site: site(clock % 3), version: u64::from(clock), seq: 0 };
     Rank {
         clock: (clock > 0).then_some(CellClock { col_version: u64::from(clock) / 4 + 1, stamp }),

@@ -2,7 +2,7 @@
 
 use crsql_core::change::{Change, Fact};
 use crsql_core::limits::*;
-use crsql_core::merge::{Clocks, Stamp, TieBreak, validate_step};
+use crsql_core::merge::{ClockWindow, Clocks, Stamp, TieBreak, validate_step};
 use crsql_core::pack::pack;
 use crsql_core::replica::{Outcome, Replica};
 use crsql_core::value::{Value, ValueRef};
@@ -89,5 +89,34 @@ proptest! {
         prop_assert!(remote.cl + 1000 * CAUSAL_LENGTH_STEP_MAX < CAUSAL_LENGTH_MAX);
         let beyond = Clocks { cl: cl + CAUSAL_LENGTH_STEP_MAX + 1, ..remote };
         prop_assert!(validate_step(&known, &beyond).is_err());
+    }
+
+    #[test]
+    fn a_room_s_clocks_grow_by_one_step_a_period_whatever_comes(
+        known in (0u64..1000, 0u64..1000),
+        comes in prop::collection::vec((0u64..ClockWindow::PERIOD_MS, any::<u64>(), any::<u64>(), any::<bool>()), 1..80),
+    ) {
+        let mut window = ClockWindow::new(0, Some(known));
+        let mut now_ms = 0;
+        for (later, cl, col_version, is_greedy) in comes {
+            now_ms += later;
+            let before = window.known();
+            // The greedy one takes all that there is, the others something.
+            let (cl, col_version) = match is_greedy {
+                true => (known.0 + (now_ms / ClockWindow::PERIOD_MS + 1) * CAUSAL_LENGTH_STEP_MAX, 1),
+                false => (cl % (CAUSAL_LENGTH_MAX + 1), col_version % (COL_VERSION_MAX + 1)),
+            };
+            let taken = window.admit(now_ms, cl, col_version);
+            if taken.is_err() {
+                prop_assert_eq!(window.known(), before);
+            }
+            let periods = now_ms / ClockWindow::PERIOD_MS + 1;
+            prop_assert!(window.known().0 <= known.0 + periods * CAUSAL_LENGTH_STEP_MAX);
+            prop_assert!(window.known().1 <= known.1 + periods * COL_VERSION_STEP_MAX);
+            // Whoever goes on from what is there is never refused, at whatever pace of a person.
+            let (cl, col_version) = window.known();
+            let mut honest = window;
+            prop_assert_eq!(honest.admit(now_ms + ClockWindow::PERIOD_MS, cl + 1, col_version + 1), Ok(()));
+        }
     }
 }

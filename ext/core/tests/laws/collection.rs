@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use crsql_core::change::Change;
-use crsql_core::merge::TieBreak;
+use crsql_core::change::{Change, Fact};
+use crsql_core::merge::{Stamp, TieBreak};
 use crsql_core::replica::{Delta, Replica};
+use crsql_core::value::Value;
 use crsql_core::version_vector::VersionVector;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -120,7 +121,36 @@ impl World {
                 }
             }
             assert!(!self.sites[to].begin_again(&whole).must_begin_again);
+            self.assert_no_old_row_came_back(to, from, &whole.claims);
             self.note(to);
+        }
+    }
+
+    /// After `to` began again with what `from` holds (`sent`), what it has besides are rows that were made in
+    /// versions that `from` lacks: no row that somebody may have deleted.
+    fn assert_no_old_row_came_back(&self, to: usize, from: usize, sent: &VersionVector) {
+        let is_first = |change: &Change| match &change.fact {
+            Fact::Row => true,
+            Fact::Cell { col_version, .. } => *col_version == 1,
+        };
+        let key_of = |change: &Change| -> Vec<_> {
+            crsql_core::pack::unpack(&change.pk).unwrap().iter().map(|v| v.to_owned_value()).collect()
+        };
+        for stamped in self.sites[to].changes() {
+            let Change { table, cl, .. } = &stamped.change;
+            let key = key_of(&stamped.change);
+            if cl % 2 == 0 || self.sites[from].row(table, &key).is_some() {
+                continue;
+            }
+            // One row may be spelled in several ways.
+            let row = self.sites[to].row(table, &key);
+            let made = |change: &&Change| {
+                let Stamp { site, version, .. } = change.stamp;
+                let is_unsent = change.table == *table && !sent.contains(site, version);
+                is_unsent && is_first(change) && self.sites[to].row(table, &key_of(change)) == row
+            };
+            let made = self.log.iter().flatten().any(|change| made(&change));
+            assert!(made, "{stamped:?} was not made by anybody unknown to {from}");
         }
     }
 
@@ -213,6 +243,33 @@ fn check(steps: &[Step], tie: TieBreak) -> usize {
     world.assert_nothing_came_back();
     world.assert_converged();
     world.collected
+}
+
+#[test]
+fn of_a_row_written_all_over_nobody_knows_who_made_it_so_it_does_not_come_back() {
+    let mut world = World::new(TieBreak::Site);
+    let sets = [("name", Value::text("x")), ("count", Value::Integer(1))];
+    let write = |replica: &mut Replica, body: &dyn Fn(&mut crsql_core::replica::Transaction<'_>)| {
+        let mut tx = replica.begin();
+        body(&mut tx);
+        tx.commit().unwrap();
+    };
+    let key = |n| [Value::Integer(n)];
+    write(&mut world.sites[0], &|tx| tx.insert("item", &key(1), &sets).unwrap());
+    world.pull(1, 0);
+    write(&mut world.sites[0], &|tx| assert!(tx.delete("item", &key(1)).unwrap()));
+    let held = (world.sites[0].site(), world.sites[0].held().clone());
+    world.sites[0].register(held.0, &held.1);
+    assert_eq!(world.sites[0].collect(), 1);
+    let other = [("name", Value::text("y")), ("count", Value::Integer(2))];
+    write(&mut world.sites[1], &|tx| {
+        assert!(tx.update("item", &key(1), &other).unwrap());
+        tx.insert("item", &key(2), &sets).unwrap();
+    });
+    let whole = world.sites[0].delta(&VersionVector::default());
+    world.sites[1].begin_again(&whole);
+    assert_eq!(world.sites[1].rows("item").len(), 1, "what was made here stays");
+    assert!(world.sites[1].row("item", &key(1)).is_none(), "what was only written to does not");
 }
 
 proptest! {

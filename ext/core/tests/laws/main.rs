@@ -11,6 +11,7 @@ mod collection;
 mod formats;
 mod histories;
 mod joins;
+mod parents;
 mod range_sets;
 mod world;
 

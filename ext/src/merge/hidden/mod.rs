@@ -1,15 +1,19 @@
-//! Rows that a UNIQUE index keeps out of their table: `'{"unique":"winner"}'`.
+//! Rows that a UNIQUE index keeps out of their table, `'{"unique":"winner"}'`, or that a parent is missing of.
 //!
-//! Which rows are shown `crsql_core::clash` decides. A hidden row's changes are parked, so they travel, count in the
+//! Which rows are shown `crsql_core::clash` and `crsql_core::parents` decide. A hidden row's changes are parked, so they travel, count in the
 //! digest and are listed like those of a shown row; `__crsql_hidden` says that they are a whole row, and which shown row
 //! holds it back. A row that clashes is hidden first and reconsidered at the end of the statement, the changeset or the
 //! transaction, so rows that swap their values pass each other.
 
+mod act;
+mod orphans;
 mod resolve;
 
+pub use orphans::{reconsider, suspect_all};
 pub use resolve::resolve;
 
 use super::base::{self, RowPlace};
+use super::fire;
 use super::row::{self, Found, Incoming, Outcome};
 use crate::catalog::{Shape, Table};
 use crate::park::{self, Kind, Loose};
@@ -22,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 /// What is kept of hidden rows besides their parked changes. Made with the first table that asks for it.
-pub const TABLE: &str = "
+const TABLE: &str = "
 CREATE TABLE IF NOT EXISTS main.__crsql_hidden (
   table_id INTEGER NOT NULL,
   key BLOB NOT NULL,
@@ -32,7 +36,13 @@ CREATE TABLE IF NOT EXISTS main.__crsql_hidden (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS main.__crsql_hidden_by ON __crsql_hidden (table_id, held_by)";
 
-const UNDECIDED: &str = "UNIQUE: hidden until it is decided which of the rows that clash keeps the value";
+/// Makes what hidden rows are kept in, unless it is there.
+pub fn create(state: &State) -> Result<()> {
+    state.db.exec(TABLE)?;
+    state.db.exec(orphans::TABLE)
+}
+
+const UNDECIDED: &str = "hidden until it is decided which rows are shown";
 
 /// Up to this many rows of a transaction are looked up one by one; after more all hidden rows are reconsidered.
 const LOOKED_UP_MAX: u64 = 4096;
@@ -46,28 +56,65 @@ struct Hidden {
     changes: Vec<(i64, Loose)>,
 }
 
-/// Merges changes of a row of a table in which rows may clash.
+/// Merges changes of a row that may clash with others, need others or be needed.
 pub fn merge(state: &State, table: &Table, incoming: &Incoming<'_>, found: &mut Found) -> Result<Outcome> {
+    if table.is_unenforced {
+        return state.db.without_foreign_keys(|| merge_related(state, table, incoming, found));
+    }
+    merge_related(state, table, incoming, found)
+}
+
+fn merge_related(
+    state: &State,
+    table: &Table,
+    incoming: &Incoming<'_>,
+    found: &mut Found,
+) -> Result<Outcome> {
+    if !table.hides() && table.referrers.is_empty() {
+        return fire::merge(state, table, incoming, found);
+    }
     let key = key_of(table, &found.place)?;
-    follow_names(state, table)?;
-    if has_hidden(state, table.id)?
-        && let Some(hidden) = load(state, table, &key)?
+    if table.hides() {
+        follow_names(state, table)?;
+    }
+    if table.hides()
+        && has_hidden(state, table.id)?
+        && let Some(pk) = pk_of(state, table, &key)?
     {
-        match incoming.clock.cl.cmp(&hidden.cl) {
-            Ordering::Less => return Ok(Outcome::Ignored),
-            Ordering::Equal => return absorb(state, table, incoming, &key, &hidden),
-            Ordering::Greater => forget(state, table, &key, &hidden)?,
+        if let Some(hidden) = load(state, table, &key)? {
+            match incoming.clock.cl.cmp(&hidden.cl) {
+                Ordering::Less => return Ok(Outcome::Ignored),
+                Ordering::Equal => return absorb(state, table, incoming, &key, &hidden),
+                Ordering::Greater => forget(state, table, &key, &hidden)?,
+            }
+        } else {
+            // Written again by its key in this transaction: that has seen what was hidden, and comes after it.
+            park::sweep_changes(state, &park::of_row(state, &table.name, &pk)?)?;
+            leave(state, table, &key)?;
+            *found = row::find(state, table, incoming.key)?;
         }
     }
-    let outcome = row::merge_plainly(state, table, incoming, found)?;
+    let is_alive = |found: &Found| found.clock.as_ref().is_some_and(|clock| clock.is_alive());
+    let was_alive = is_alive(found);
+    let mut outcome = fire::merge(state, table, incoming, found)?;
     match outcome {
-        Outcome::Clash(reason) => hide_incoming(state, table, incoming, found, &key, &reason),
-        Outcome::Applied(_) => {
-            doubt_held_by(state, table.id, &key)?;
-            Ok(outcome)
+        Outcome::Clash(reason) => {
+            outcome = hide_incoming(state, table, incoming, found, &key, &reason)?;
         }
-        other => Ok(other),
+        Outcome::Applied(_) => {
+            if !table.clashes.is_empty() {
+                doubt_held_by(state, table.id, &key)?;
+            }
+            if !table.links.is_empty() && is_alive(found) {
+                orphans::suspect(state, table.id, key.clone());
+            }
+        }
+        other => return Ok(other),
     }
+    if !table.referrers.is_empty() {
+        orphans::changed(state, table.id, key, was_alive);
+    }
+    Ok(outcome)
 }
 
 fn key_of(table: &Table, place: &RowPlace) -> Result<Vec<u8>> {
@@ -81,12 +128,20 @@ fn key_of(table: &Table, place: &RowPlace) -> Result<Vec<u8>> {
 
 // --- what is hidden -------------------------------------------------------------------------------------------
 
+/// The tables of which rows are hidden, from one to the next: a DISTINCT would read all hidden rows for each commit.
+const TABLES: &str = "
+WITH RECURSIVE found (id) AS (
+  SELECT min(table_id) FROM main.__crsql_hidden
+  UNION ALL
+  SELECT (SELECT min(table_id) FROM main.__crsql_hidden WHERE table_id > found.id) FROM found WHERE found.id IS NOT NULL)
+SELECT id FROM found WHERE id IS NOT NULL";
+
 /// True when rows of the table may be hidden.
 fn has_hidden(state: &State, table: u32) -> Result<bool> {
     let now = state.store.borrow().data_version();
     let mut known = state.hidden.borrow_mut();
     if known.1 != now {
-        let mut select = state.db.prepare("SELECT DISTINCT table_id FROM main.__crsql_hidden")?;
+        let mut select = state.db.prepare(TABLES)?;
         known.0.clear();
         while select.step()? {
             known.0.insert(select.column_i64(0) as u32);
@@ -109,6 +164,9 @@ fn enter(state: &State, table: &Table, key: &[u8], pk: &[u8]) -> Result<()> {
 }
 
 fn leave(state: &State, table: &Table, key: &[u8]) -> Result<()> {
+    if !table.links.is_empty() {
+        orphans::stop_waiting(state, table.id, key)?;
+    }
     state
         .db
         .prepare("DELETE FROM main.__crsql_hidden WHERE table_id = ?1 AND key = ?2")?
@@ -197,48 +255,7 @@ fn follow_names(state: &State, table: &Table) -> Result<()> {
     if state.named_at.borrow().get(&table.id) == Some(&version) || !has_hidden(state, table.id)? {
         return Ok(());
     }
-    let id = [ValueRef::Integer(i64::from(table.id))];
-    let name = state
-        .db
-        .prepare("SELECT name FROM main.__crsql_table WHERE id = ?1")?
-        .query_row(&id, |row| Ok(row.column_str(0)?.to_owned()))?;
-    if let Some(old) = name.filter(|old| *old != table.name) {
-        state
-            .db
-            .prepare("UPDATE OR REPLACE main.__crsql_parked SET table_name = ?2 WHERE table_name = ?1")?
-            .execute(&[ValueRef::Text(old.as_bytes()), ValueRef::Text(table.name.as_bytes())])?;
-        state
-            .db
-            .prepare("UPDATE main.__crsql_table SET name = ?2 WHERE id = ?1")?
-            .execute(&[id[0], ValueRef::Text(table.name.as_bytes())])?;
-    }
-    let mut renamed: Vec<(u32, String, String)> = Vec::new();
-    {
-        let mut select = state.db.prepare("SELECT id, name FROM main.__crsql_column WHERE table_id = ?1")?;
-        let mut rows = select.query(&id)?;
-        while rows.step()? {
-            if let Some(column) = table.column(rows.column_i64(0) as u32)
-                && column.name != rows.column_str(1)?
-            {
-                renamed.push((column.id, rows.column_str(1)?.to_owned(), column.name.clone()));
-            }
-        }
-    }
-    // Only names: a column that is new here gets its id with its triggers.
-    let mut rename =
-        state.db.prepare("UPDATE main.__crsql_column SET name = ?3 WHERE table_id = ?1 AND id = ?2")?;
-    for (column, old, new) in renamed {
-        rename.execute(&[id[0], ValueRef::Integer(i64::from(column)), ValueRef::Text(new.as_bytes())])?;
-        let (old, new) = (park::cid_of(&old), park::cid_of(&new));
-        state
-            .db
-            .prepare("UPDATE OR REPLACE main.__crsql_parked SET cid = ?3 WHERE table_name = ?1 AND cid = ?2")?
-            .execute(&[
-                ValueRef::Text(table.name.as_bytes()),
-                ValueRef::Text(old.as_bytes()),
-                ValueRef::Text(new.as_bytes()),
-            ])?;
-    }
+    crate::former::follow(state, table)?;
     state.named_at.borrow_mut().insert(table.id, version);
     Ok(())
 }
@@ -355,7 +372,7 @@ fn keys(rows: &mut crate::sqlite::Rows<'_>) -> Result<Vec<Vec<u8>>> {
 
 /// True when this parked row is a hidden one, which then is reconsidered instead of tried.
 pub fn is_hidden(state: &State, table: &Table, pk: &[u8]) -> Result<bool> {
-    if table.clashes.is_empty() || !has_hidden(state, table.id)? {
+    if !table.hides() || !has_hidden(state, table.id)? {
         return Ok(false);
     }
     let Ok(key) = crsql_core::key::canonical_packed_key(pk, &table.key_columns) else { return Ok(false) };
@@ -368,45 +385,89 @@ pub fn is_hidden(state: &State, table: &Table, pk: &[u8]) -> Result<bool> {
 
 /// Forgets which rows are hidden, of one table or of all.
 pub fn forget_all(state: &State, table: Option<u32>) -> Result<()> {
-    let exists = "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_hidden'";
-    if state.db.prepare(exists)?.query_i64(&[])?.is_some() {
-        let table = table.map_or(ValueRef::Null, |id| ValueRef::Integer(i64::from(id)));
-        state
-            .db
-            .prepare("DELETE FROM main.__crsql_hidden WHERE ?1 IS NULL OR table_id = ?1")?
-            .execute(&[table])?;
+    let table = table.map_or(ValueRef::Null, |id| ValueRef::Integer(i64::from(id)));
+    for hidden in ["__crsql_hidden", "__crsql_orphan"] {
+        let exists = format!("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '{hidden}'");
+        if state.db.prepare(&exists)?.query_i64(&[])?.is_some() {
+            state
+                .db
+                .prepare(&format!("DELETE FROM main.{hidden} WHERE ?1 IS NULL OR table_id = ?1"))?
+                .execute(&[table])?;
+        }
     }
     state.hidden.borrow_mut().1 = u32::MAX;
     Ok(())
 }
 
-/// What was written here is about to be stored: hidden rows that it held back, or whose key it took, are in doubt.
+/// What was written here is about to be stored: hidden rows that it held back, or whose key it took, or whose parent it
+/// wrote, are in doubt; and where SQLite did not see to FOREIGN KEYs, so are the rows themselves and their children.
 pub fn note_local(state: &State) -> Result<()> {
-    if !state.has_clashing.get() {
+    if !state.has_related.get() {
         return Ok(());
     }
     let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
+    let is_enforced = state.db.enforces_foreign_keys()? && !state.is_unenforced.get();
     for id in tables {
         let Ok(table) = state.table(id) else { continue };
-        if table.clashes.is_empty() || !has_hidden(state, id)? {
+        let has_hidden_rows = table.hides() && has_hidden(state, id)?;
+        let mut is_awaited = !is_enforced && !table.referrers.is_empty();
+        for child in &table.referrers {
+            is_awaited |= has_hidden(state, *child)?;
+        }
+        let is_suspect = !is_enforced && !table.links.is_empty();
+        if !has_hidden_rows && !is_awaited && !is_suspect {
             continue;
         }
-        follow_names(state, &table)?;
+        if has_hidden_rows {
+            follow_names(state, &table)?;
+        }
         if state.ops.borrow().rows() > LOOKED_UP_MAX {
-            let mut select = state.db.prepare("SELECT key FROM main.__crsql_hidden WHERE table_id = ?1")?;
-            let args = [ValueRef::Integer(i64::from(id))];
-            let all = keys(&mut select.query(&args)?)?;
-            all.into_iter().for_each(|key| doubt(state, id, key));
+            if has_hidden_rows {
+                doubt_all(state, id)?;
+            }
+            if is_awaited {
+                orphans::changed(state, id, Vec::new(), !is_enforced);
+            }
+            if is_suspect {
+                suspect_all(state, id);
+            }
             continue;
         }
         for key in written_keys(state, &table)? {
-            doubt_held_by(state, id, &key)?;
-            if pk_of(state, &table, &key)?.is_some() {
-                doubt(state, id, key);
+            if has_hidden_rows {
+                doubt_held_by(state, id, &key)?;
+                if pk_of(state, &table, &key)?.is_some() {
+                    doubt(state, id, key.clone());
+                }
+            }
+            if is_suspect {
+                orphans::suspect(state, id, key.clone());
+            }
+            if is_awaited {
+                orphans::changed(state, id, key, !is_enforced);
             }
         }
     }
     Ok(())
+}
+
+/// All hidden rows of a table are to be reconsidered.
+fn doubt_all(state: &State, table: u32) -> Result<()> {
+    let mut select = state.db.prepare("SELECT key FROM main.__crsql_hidden WHERE table_id = ?1")?;
+    let args = [ValueRef::Integer(i64::from(table))];
+    let all = keys(&mut select.query(&args)?)?;
+    all.into_iter().for_each(|key| doubt(state, table, key));
+    Ok(())
+}
+
+/// Says why a row is hidden.
+fn tell(state: &State, hidden: &Hidden, reason: &str) -> Result<()> {
+    let mut update =
+        state.db.prepare("UPDATE main.__crsql_parked SET reason = ?2 WHERE id = ?1 AND reason <> ?2")?;
+    hidden
+        .changes
+        .iter()
+        .try_for_each(|(id, _)| update.execute(&[ValueRef::Integer(*id), ValueRef::Text(reason.as_bytes())]))
 }
 
 /// The canonical keys of the table's rows in the buffer.

@@ -80,6 +80,14 @@ pub enum Event {
         /// What is held now and was not before.
         versions: VersionVector,
     },
+    /// Others had collected deletes that this database lacked: it began again with a copy of theirs, and wrote anew what
+    /// only it had.
+    BeganAgain {
+        /// What became of its own writes, as [`crsql_rebootstrap`] tells it.
+        ///
+        /// [`crsql_rebootstrap`]: https://docs.rs/crsql
+        report: String,
+    },
     /// Somebody says something; see [`Node::presence`](super::Node::presence).
     Presence(Presence),
     /// What somebody said is over.

@@ -149,6 +149,14 @@ struct Link {
     /// The epoch of the acceptor, from its Welcome.
     epoch: u64,
     comparison: Option<(Comparison, bool)>,
+    /// Tells which deletes the acceptor has collected; taken over once all that it had is here.
+    collected: Option<Vec<u8>>,
+    /// Everything that the acceptor had at the handshake is here.
+    is_caught_up: bool,
+    /// It refused what does not tell as much.
+    is_refused: bool,
+    /// Its history of our site is another one.
+    is_fork: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -215,6 +223,9 @@ impl Node {
         self.end_for_snapshot(now_ms)?;
         let before = self.replica.ledger().whole().clone();
         let adopted = self.replica.adopt(snapshot, peer, cursor)?;
+        if let crate::replica::Adoption::BeganAgain(report) = &adopted {
+            self.event(Event::BeganAgain { report: report.clone() });
+        }
         let versions = self.replica.ledger().whole().difference(&before);
         if !versions.is_empty() {
             self.event(Event::Adopted { versions });
@@ -346,6 +357,9 @@ impl Node {
             return Ok(());
         }
         self.acked_ms = now_ms;
+        // Whoever writes to the file at this moment makes it fail, and it is tried again.
+        self.flush(now_ms)?;
+        self.replica.collect().ok();
         let tidied = self.tidy(now_ms);
         let expired = self.store(now_ms, tidied)?;
         self.flush(now_ms)?;
@@ -415,8 +429,20 @@ impl Node {
 
     fn add(&mut self, session: Session, side: Side) -> LinkId {
         self.last_link += 1;
-        let (cut, fill, lost, epoch, comparison) = Default::default();
-        self.links.insert(self.last_link, Link { session, side, cut, fill, lost, epoch, comparison });
+        let link = Link {
+            session,
+            side,
+            cut: Cut::default(),
+            fill: None,
+            lost: VersionVector::default(),
+            epoch: 0,
+            comparison: None,
+            collected: None,
+            is_caught_up: false,
+            is_refused: false,
+            is_fork: false,
+        };
+        self.links.insert(self.last_link, link);
         self.last_link
     }
 

@@ -178,6 +178,9 @@ impl Node {
         let Some(link) = self.links.get_mut(&id) else { return Ok(Taken::default()) };
         let taken = self.replica.take(now_ms, incoming, &mut link.cut)?;
         self.check_fork(&taken.rejected);
+        if self.replica.take_behind()? {
+            self.begin_again(now_ms, id);
+        }
         Ok(taken)
     }
 
@@ -189,6 +192,36 @@ impl Node {
         let taken = self.take(now_ms, id, incoming)?;
         taken.reasons.into_iter().for_each(|reason| self.event(Event::SetAside { link: id, reason }));
         self.promises.push((id, Promise::Applied(apply.id)));
+        Ok(())
+    }
+
+    /// Only a copy of everything helps: it is offered when the acceptor hears what is held here.
+    fn begin_again(&mut self, now_ms: u64, id: LinkId) {
+        let detail =
+            "deletes were collected that this database lacks, so it has to begin again with a snapshot";
+        self.drive(now_ms, id, Input::Fail(Fault::new(Code::BEHIND, detail)), None);
+    }
+
+    /// Takes over what the acceptor has collected, once all that it had is here, and puts together anew what it refused
+    /// because that was missing.
+    fn settle_collected(&mut self, now_ms: u64, id: LinkId) -> Result<()> {
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.is_caught_up) else { return Ok(()) };
+        let (told, is_refused) = (link.collected.take(), std::mem::take(&mut link.is_refused));
+        if let Some(told) = told {
+            self.replica.begin()?;
+            if !self.replica.hear_collected(&told)? {
+                self.commit(now_ms)?;
+                self.begin_again(now_ms, id);
+                return Ok(());
+            }
+        }
+        if is_refused {
+            self.replica.begin()?;
+            self.replica.put_together_anew()?;
+            self.commit(now_ms)?;
+            let detail = "what was refused is put together anew: connect again";
+            self.drive(now_ms, id, Input::Fail(Fault::new(Code::LOST, detail)), None);
+        }
         Ok(())
     }
 
@@ -230,8 +263,9 @@ impl Node {
                     for entry in live {
                         let (after, upto) = (entry.pos - 1, entry.pos);
                         let echo = entry.from == Some(*id);
-                        let live = Live { after, upto, bytes: Some(entry.bytes.len() as u64), echo };
-                        self.drive(now_ms, *id, Input::Live(live), Some(entry.bytes.clone()));
+                        let bytes = entry.bytes.as_ref().map(|bytes| bytes.len() as u64);
+                        let live = Live { after, upto, bytes, echo };
+                        self.drive(now_ms, *id, Input::Live(live), entry.bytes.clone());
                     }
                 }
                 Side::Dialed(_) => {}
@@ -259,9 +293,10 @@ impl Node {
     fn session_event(&mut self, now_ms: u64, id: LinkId, event: session::Event) -> Result<()> {
         let event = match event {
             session::Event::Ready(welcome) => {
-                self.confirm(&welcome)?;
+                let is_fork = self.confirm(&welcome)?;
                 if let Some(link) = self.links.get_mut(&id) {
-                    link.epoch = welcome.epoch;
+                    (link.epoch, link.is_fork) = (welcome.epoch, is_fork);
+                    link.collected = welcome.collected.as_ref().map(|told| told.0.clone());
                 }
                 let said: Vec<_> = self.presence.at(now_ms).cloned().collect();
                 for presence in said {
@@ -269,13 +304,25 @@ impl Node {
                 }
                 Event::Ready { link: id, welcome }
             }
-            session::Event::CaughtUp => Event::CaughtUp { link: id },
+            session::Event::CaughtUp => {
+                if let Some(link) = self.links.get_mut(&id) {
+                    link.is_caught_up = true;
+                }
+                self.settle_collected(now_ms, id)?;
+                Event::CaughtUp { link: id }
+            }
             session::Event::Confirmed(versions) => {
                 self.replica.confirmed(&versions);
                 Event::Confirmed { link: id, versions }
             }
             session::Event::Rejected(rejected) => {
                 self.check_fork(&[rejected]);
+                if rejected.code == Code::BEHIND {
+                    if let Some(link) = self.links.get_mut(&id) {
+                        link.is_refused = true;
+                    }
+                    self.settle_collected(now_ms, id)?;
+                }
                 Event::Rejected { link: id, rejected }
             }
             session::Event::LostTail { lost, .. } => {
@@ -298,26 +345,35 @@ impl Node {
             session::Event::Digests(response) => return self.compared(now_ms, id, &response),
             session::Event::Goaway(goaway) => Event::Goaway { link: id, goaway },
             session::Event::Warning(fault) => Event::Warning { link: id, fault },
+            session::Event::Snapshot(_) if self.links.get(&id).is_some_and(|link| link.is_fork) => {
+                self.forked = true;
+                return Ok(());
+            }
             session::Event::Snapshot(snapshot) => {
                 let epoch = self.links.get(&id).map_or(0, |link| link.epoch);
                 Event::Snapshot { link: id, snapshot, epoch }
             }
-            session::Event::Incomplete(..) => return Ok(()),
+            session::Event::Incomplete(..) | session::Event::Holds(_) => return Ok(()),
         };
         self.event(event);
         Ok(())
     }
 
     /// What the acceptor holds of our own history is confirmed, up to where both histories can be compared.
-    fn confirm(&mut self, welcome: &Welcome) -> Result<()> {
+    /// True if they are two.
+    fn confirm(&mut self, welcome: &Welcome) -> Result<bool> {
         let common = welcome.your_common;
-        if common.version > 0 && self.replica.compare(common)? == Ancestry::Same {
+        if common.version == 0 {
+            return Ok(false);
+        }
+        let ancestry = self.replica.compare(common)?;
+        if ancestry == Ancestry::Same {
             let mut versions = VersionVector::default();
             versions.insert_range(self.own_site(), 1, common.version);
             let lacking = versions.difference(&welcome.your_held);
             self.replica.confirmed(&versions.difference(&lacking));
         }
-        Ok(())
+        Ok(ancestry == Ancestry::Fork)
     }
 
     pub(super) fn pass_on(&mut self, now_ms: u64, presence: &Presence, from: Option<LinkId>) {

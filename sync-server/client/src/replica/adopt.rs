@@ -7,6 +7,10 @@
 
 use std::collections::BTreeSet;
 
+#[cfg(feature = "tokio")]
+use crsql_core::changeset::{Changeset, write_changes};
+#[cfg(feature = "tokio")]
+use crsql_core::collect::was_made_by;
 use crsql_core::ids::SiteId;
 use crsql_protocol::message::Cursor;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -33,6 +37,9 @@ const CHAINS: &str = "__crsql_snapshot_chain";
 pub enum Adoption {
     /// It is in place.
     Done,
+    /// This database lacked deletes of which nothing is left there, so it began again with the copy: what became of its
+    /// own writes, as JSON.
+    BeganAgain(String),
     /// It can't be: a sentence why. Nothing was changed.
     Declined(String),
 }
@@ -48,7 +55,6 @@ struct Table {
 #[derive(Debug)]
 pub struct Snapshot {
     copy: Connection,
-    tables: BTreeSet<Table>,
 }
 
 /// A snapshot that was made a database of ours: it only has to take its place.
@@ -60,19 +66,17 @@ pub struct Folded {
 }
 
 impl Snapshot {
-    /// Looks at a copy that came from a relay, and leaves nothing in it that could run here. What is inside if not that
+    /// Looks at a copy that came from a relay. What is inside if not that
     /// is a sentence why it can't be taken over.
     ///
     /// # Errors
     /// SQLite's.
     pub fn open(copy: Connection) -> Result<std::result::Result<Snapshot, String>> {
         crsql::register(&copy).map_err(|error| Error::Register(error.to_string()))?;
-        if !copy.table_exists(Some("main"), CHAINS)? || !copy.table_exists(Some("main"), "__crsql_table")? {
+        if !copy.table_exists(Some("main"), CHAINS)? {
             return Ok(Err("the snapshot is not one of a relay".into()));
         }
-        let tables = replicated(&copy)?;
-        disarm(&copy, &tables)?;
-        Ok(Ok(Snapshot { copy, tables }))
+        Ok(Ok(Snapshot { copy }))
     }
 }
 
@@ -87,10 +91,16 @@ impl Replica {
         let Some(path) = self.conn.path().filter(|path| !path.is_empty()).map(str::to_owned) else {
             return Ok(Adoption::Declined("this database is not in a file".into()));
         };
+        if self.batch.is_some() || !self.conn.is_autocommit() {
+            return Err(Error::InTransaction);
+        }
         let copy = match Snapshot::open(Connection::open(snapshot)?)? {
             Ok(copy) => copy,
             Err(reason) => return Ok(Adoption::Declined(reason)),
         };
+        if self.is_behind_of(&copy.copy)? {
+            return self.begin_again(copy.copy, peer, cursor);
+        }
         // Without the extension: the triggers that it copies must not run, and its own writes are no transactions.
         let plain = Connection::open(&path)?;
         plain.busy_timeout(PATIENCE)?;
@@ -110,6 +120,71 @@ impl Replica {
         Ok(Adoption::Done)
     }
 
+    /// Whether the copy has collected deletes that are not here.
+    fn is_behind_of(&self, copy: &Connection) -> Result<bool> {
+        let held = tables::vector(&self.conn)?;
+        if held.is_empty() {
+            return Ok(false);
+        }
+        let has_all: i64 = copy.query_row(
+            "SELECT crsql_peer_vector(?1, ?2)",
+            params![self.site.0.as_slice(), held.encode()],
+            |row| row.get(0),
+        )?;
+        Ok(has_all == 0)
+    }
+
+    /// Begins again with everything that is in the copy, and keeps what only this database has.
+    #[cfg(feature = "tokio")]
+    fn begin_again(&mut self, copy: Connection, peer: &str, cursor: Cursor) -> Result<Adoption> {
+        let whole: Vec<u8> = copy.query_row("SELECT crsql_changeset()", [], |row| row.get(0))?;
+        let mut chains: Vec<(Vec<u8>, i64, Vec<u8>)> = Vec::new();
+        {
+            let mut select = copy.prepare(&format!("SELECT site, version, chain FROM main.{CHAINS}"))?;
+            let mut rows = select.query([])?;
+            while let Some(row) = rows.next()? {
+                chains.push((row.get(0)?, row.get(1)?, row.get(2)?));
+            }
+        }
+        drop(copy);
+        let report =
+            self.conn
+                .query_row("SELECT crsql_rebootstrap(?1, ?2)", [whole, self.written()?], |row| row.get(0))?;
+        // If it ends here, the frames that are forgotten below are refused by whoever has collected, and put together
+        // anew then.
+        let tx = self.conn.unchecked_transaction()?;
+        for (site, version, chain) in chains {
+            tx.execute(
+                "INSERT OR IGNORE INTO main.__crsql_sync_chain VALUES (?1, ?2, ?3)",
+                params![site, version, chain],
+            )?;
+        }
+        tx.execute_batch("DELETE FROM main.__crsql_sync_stage; DELETE FROM main.__crsql_sync_journal")?;
+        tables::forget_cursors(&tx)?;
+        tables::save_cursor(&tx, peer, cursor)?;
+        tx.commit()?;
+        self.reload()?;
+        Ok(Adoption::BeganAgain(report))
+    }
+
+    /// The rows that own transactions made, as far as the journal still has them as they were.
+    #[cfg(feature = "tokio")]
+    fn written(&self) -> Result<Vec<u8>> {
+        let mut made = Vec::new();
+        let mut select = self.conn.prepare(
+            "SELECT entry FROM main.__crsql_sync_journal WHERE site = ?1 AND last > ?2 ORDER BY pos",
+        )?;
+        let mut rows = select.query(params![self.site.0.as_slice(), self.acked as i64])?;
+        while let Some(row) = rows.next()? {
+            let batch = super::journal::read(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            for frame in batch.frames {
+                let changes = Changeset::changes(&frame.body.0).map_err(super::publish::damaged)?;
+                made.extend(changes.into_iter().filter(|change| was_made_by([&change.fact])));
+            }
+        }
+        Ok(write_changes(self.tie_break, &made, &Default::default()))
+    }
+
     /// Makes the snapshot a database of our site, with all that we hold and it lacks. `here` reads our own file. All
     /// connections must have ended, and nobody may write until [`Folded::exchange`].
     ///
@@ -119,7 +194,17 @@ impl Replica {
         if self.batch.is_some() || !self.conn.is_autocommit() {
             return Err(Error::InTransaction);
         }
-        let Snapshot { copy, tables } = snapshot;
+        let Snapshot { copy } = snapshot;
+        if self.is_behind_of(&copy)? {
+            return Ok(Err(
+                "this replica lacks deletes that the room has collected, and has to begin again".into()
+            ));
+        }
+        if !copy.table_exists(Some("main"), "__crsql_table")? {
+            return Ok(Err("the snapshot is not one of a relay".into()));
+        }
+        let tables = replicated(&copy)?;
+        disarm(&copy, &tables)?;
         let mine = replicated(here)?;
         if let Some(table) = mine.iter().find(|table| !tables.contains(*table)) {
             return Ok(Err(format!("table {:?} is not the same in the snapshot", table.name)));

@@ -18,13 +18,17 @@ use crate::{Error, Result};
 /// The largest entry, in bytes: it goes to live readers in one message, which every acceptable peer takes.
 pub const ENTRY_BYTES_MAX: usize = 512 << 10;
 
+/// So many bytes of new entries are held for live readers, in one batch of work.
+const LIVE_BYTES_MAX: usize = 4 << 20;
+
 /// An entry that was added.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its position; the one before is one less.
     pub pos: u64,
-    /// The encoded tail batch.
-    pub bytes: std::sync::Arc<[u8]>,
+    /// The encoded tail batch, unless a batch of work has added too much to hold all of it: then readers read it from
+    /// the journal.
+    pub bytes: Option<std::sync::Arc<[u8]>>,
     /// The connection it came from.
     pub from: Option<u64>,
 }
@@ -139,7 +143,7 @@ impl Journal {
             ])?;
         self.head = upto;
         self.bytes += bytes.len() as u64;
-        Ok(Entry { pos: upto, bytes: bytes.into(), from })
+        Ok(Entry { pos: upto, bytes: Some(bytes.into()), from })
     }
 
     /// Drops the oldest entries beyond `bytes_max`; the last one stays, so that positions go on from it.
@@ -191,8 +195,13 @@ impl Replica {
     }
 
     pub(super) fn append(&mut self, names: Names, content: Content, from: Option<u64>) -> Result<()> {
-        let entry = self.journal.append(&self.conn, names, content, from)?;
-        self.batch_mut().entries.push(entry);
+        let mut entry = self.journal.append(&self.conn, names, content, from)?;
+        let batch = self.batch_mut();
+        batch.entry_bytes += entry.bytes.as_ref().map_or(0, |bytes| bytes.len());
+        if batch.entry_bytes > LIVE_BYTES_MAX {
+            entry.bytes = None;
+        }
+        batch.entries.push(entry);
         Ok(())
     }
 

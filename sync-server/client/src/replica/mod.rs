@@ -10,6 +10,7 @@
 
 mod adopt;
 mod answer;
+mod collect;
 mod digest;
 mod fork;
 mod journal;
@@ -27,6 +28,7 @@ pub use digest::rows;
 pub use journal::Entry;
 pub use take::{Cut, Incoming, Taken};
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crsql_core::ids::SiteId;
@@ -87,6 +89,10 @@ pub struct Replica {
     acked: u64,
     acked_changed: bool,
     batch: Option<Batch>,
+    /// Somebody sent what is left after deletes that are not here: only all of it brings this database up to date.
+    is_behind: Cell<bool>,
+    /// What had been collected when deletes were last collected here.
+    collected: Option<Vec<u8>>,
 }
 
 /// What an open batch did.
@@ -95,6 +101,7 @@ struct Batch {
     gained: VersionVector,
     published: VersionVector,
     entries: Vec<Entry>,
+    entry_bytes: usize,
     restarted: bool,
 }
 
@@ -137,6 +144,8 @@ impl Replica {
             acked: 0,
             acked_changed: false,
             batch: None,
+            is_behind: Cell::new(false),
+            collected: None,
             conn,
             options,
         };
@@ -238,7 +247,7 @@ impl Replica {
             self.rollback();
             return Err(done.expect_err("it is an error"));
         }
-        let Batch { gained, published, entries, restarted } = self.batch.take().unwrap_or_default();
+        let Batch { gained, published, entries, restarted, .. } = self.batch.take().unwrap_or_default();
         Ok(Committed { gained, published, entries, restarted })
     }
 
@@ -307,6 +316,8 @@ impl Replica {
             held: self.ledger.holdings(),
             fingerprint: self.ledger.fingerprint(),
             snapshot: None,
+            collected: None,
+            members_ms: 0,
         })
     }
 

@@ -8,7 +8,9 @@
 //! blake3(changeset))`. Two files that publish different things under one version have different chains from then on.
 
 use crsql_core::change::Change;
-use crsql_core::changeset::{Changeset, Order, Piece, split, write_changes};
+use crsql_core::changeset::{
+    Changeset, ChangesetError, Order, Piece, split, split_each, write_changes_telling,
+};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::message::{CODEC_PLAIN, ChainAt, Frame, Head};
@@ -25,6 +27,9 @@ pub const CHUNK_BYTES: usize = 128 << 10;
 
 /// Up to this many bytes a changeset is worth being looked at for what could be left out.
 const SMALL_BYTES: usize = 8 << 10;
+
+/// A transaction beyond this is chunked without holding all of its chunks, in bytes.
+const STREAMED_BYTES_MIN: usize = 1 << 20;
 
 /// Larger publications are not copied into the journal but read from the tables when they are wanted, in bytes.
 const PUBLISH_BYTES_MAX: usize = 64 << 20;
@@ -98,6 +103,9 @@ impl Replica {
         if bytes.len() > PUBLISH_BYTES_MAX {
             return self.restart_journal();
         }
+        if first == last && bytes.len() > STREAMED_BYTES_MIN {
+            return self.append_chunks(head, &bytes, &claims);
+        }
         let order = if first == last { Order::BySeq } else { Order::AsGiven };
         let pieces = split(&bytes, CHUNK_BYTES, order, &claims).map_err(damaged)?;
         let names = Names::Versions(self.site, first, last);
@@ -115,6 +123,33 @@ impl Replica {
             return self.restart_journal();
         }
         self.append(names, Content { frames, claims, chains }, None)
+    }
+
+    /// Appends a large transaction chunk by chunk: beside itself, no more than a chunk of it is in memory.
+    fn append_chunks(&mut self, head: Head, bytes: &[u8], claims: &VersionVector) -> Result<()> {
+        // Where the chunks begin and where the last one ends is in the first of them, so it is found out before.
+        let (mut starts, mut last_seq) = (Vec::new(), 0);
+        split_each(bytes, CHUNK_BYTES, Order::BySeq, claims, |piece| {
+            last_seq = piece.seq_max;
+            starts.push(piece.seq_min);
+            Ok::<_, ChangesetError>(())
+        })
+        .map_err(damaged)?;
+        let mut at = 0;
+        split_each(bytes, CHUNK_BYTES, Order::BySeq, claims, |piece| {
+            let frame = Frame {
+                site: self.site,
+                site_version: head.version,
+                seq_lo: if at == 0 { 0 } else { starts[at] },
+                seq_hi: starts.get(at + 1).map_or(last_seq, |next| next - 1),
+                last_seq,
+                chain: head.chain,
+                codec: CODEC_PLAIN,
+                body: Blob(piece.bytes),
+            };
+            at += 1;
+            self.append(Names::of(&frame), Content { frames: vec![frame], ..Content::default() }, None)
+        })
     }
 }
 
@@ -164,10 +199,9 @@ fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
     }
     let changeset = Changeset::open(&bytes, &Default::default()).map_err(damaged)?;
     let changes = Changeset::changes(&bytes).map_err(damaged)?;
-    let short = write_changes(changeset.tie_break(), &changes, changeset.claims());
-    // What the header tells besides has no place in a list of changes.
-    let is_all = changeset.told().is_none() && short.len() < bytes.len();
-    Ok(if is_all { short } else { bytes })
+    let told = changeset.told();
+    let short = write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told);
+    Ok(if short.len() < bytes.len() { short } else { bytes })
 }
 
 /// The changeset without what others wrote or what has no identity, such as rows inserted into `crsql_changes`
@@ -189,7 +223,8 @@ fn only_of(bytes: Vec<u8>, site: SiteId) -> Result<Vec<u8>> {
         }
         let mut changes = Changeset::changes(&bytes).map_err(damaged)?;
         changes.retain(is_ours);
-        Ok(write_changes(changeset.tie_break(), &changes, changeset.claims()))
+        let told = changeset.told();
+        Ok(write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told))
     }
 }
 

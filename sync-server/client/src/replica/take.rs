@@ -53,6 +53,17 @@ pub struct Taken {
     pub reasons: Vec<String>,
 }
 
+/// What has to be applied after the cut that it came with.
+#[derive(Debug, Default)]
+struct Late {
+    frames: Vec<Frame>,
+    /// Deltas that tell which deletes were collected, and nothing else.
+    tidings: Vec<Frame>,
+}
+
+/// In what the extension says when this database lacks deletes that the sender has collected.
+pub(super) const BEHIND: &str = "has to re-bootstrap";
+
 /// Why a body can't be applied: a code for the sender, a sentence for the user.
 type Refused = (Code, String);
 
@@ -64,13 +75,13 @@ impl Replica {
     /// [`Taken::rejected`].
     pub fn take(&mut self, now_ms: u64, incoming: Incoming, cut: &mut Cut) -> Result<Taken> {
         let Incoming { from, frames, claims, chains, cut: is_last, cursor } = incoming;
-        let mut taken = Taken::default();
+        let (mut taken, mut late) = (Taken::default(), Late::default());
         let mut deltas = Vec::new();
         for frame in frames.into_iter().map(unpacked) {
             match frame.is_delta() {
                 true if is_last => deltas.push(frame),
                 true => self.spool(from, cut, &frame)?,
-                false => self.take_frame(now_ms, from, frame, &mut taken)?,
+                false => self.take_frame(now_ms, from, frame, &mut taken, Some(&mut late))?,
             }
         }
         cut.is_spoiled |= !taken.rejected.is_empty();
@@ -78,10 +89,15 @@ impl Replica {
         cut.chains.extend(chains);
         if is_last {
             let cut = std::mem::take(cut);
-            self.take_cut(from, cut, deltas, &mut taken)?;
+            self.take_cut(from, cut, deltas, &mut taken, &mut late)?;
         }
+        self.take_late(now_ms, from, late, &mut taken)?;
         if let Some((peer, cursor)) = cursor {
             tables::save_cursor(&self.conn, &peer, cursor)?;
+        }
+        if self.is_behind.get() {
+            // What was refused now lies before them.
+            tables::forget_cursors(&self.conn)?;
         }
         Ok(taken)
     }
@@ -110,7 +126,31 @@ impl Replica {
         Ok(!expired.is_empty())
     }
 
-    fn take_frame(&mut self, now_ms: u64, from: u64, frame: Frame, taken: &mut Taken) -> Result<()> {
+    /// What could not be applied before the cut was, because it tells of deletes that are in the cut.
+    fn take_late(&mut self, now_ms: u64, from: u64, late: Late, taken: &mut Taken) -> Result<()> {
+        for frame in &late.tidings {
+            if let Err((code, reason)) =
+                self.apply_body(frame, &VersionVector::default(), &mut VersionVector::default())?
+            {
+                self.is_behind.set(self.is_behind.get() || code == Code::BEHIND);
+                taken.reasons.push(reason);
+            }
+        }
+        for frame in late.frames {
+            self.take_frame(now_ms, from, frame, taken, None)?;
+        }
+        Ok(())
+    }
+
+    /// With `late`, a frame that tells of deletes that are not here goes there.
+    fn take_frame(
+        &mut self,
+        now_ms: u64,
+        from: u64,
+        frame: Frame,
+        taken: &mut Taken,
+        late: Option<&mut Late>,
+    ) -> Result<()> {
         let (site, version) = (frame.site, frame.site_version);
         let known = tables::chain(&self.conn, site, version)?;
         let recorded = match self.ledger.record(now_ms, &frame, known) {
@@ -132,6 +172,13 @@ impl Replica {
                 for frame in &frames {
                     if let Err(refused) = self.apply_body(frame, &allowed, &mut claimed)? {
                         self.unhold(now_ms, site, version)?;
+                        if refused.0 == Code::BEHIND {
+                            if let (Some(late), 1) = (late, frames.len()) {
+                                late.frames.push(frame.clone());
+                                return Ok(());
+                            }
+                            self.is_behind.set(true);
+                        }
                         return reject(taken, site, version, refused);
                     }
                 }
@@ -157,7 +204,14 @@ impl Replica {
         Ok(())
     }
 
-    fn take_cut(&mut self, from: u64, mut cut: Cut, deltas: Vec<Frame>, taken: &mut Taken) -> Result<()> {
+    fn take_cut(
+        &mut self,
+        from: u64,
+        mut cut: Cut,
+        deltas: Vec<Frame>,
+        taken: &mut Taken,
+        late: &mut Late,
+    ) -> Result<()> {
         let mut claimed = VersionVector::default();
         let mut refused = None;
         if cut.spooled > 0 {
@@ -169,10 +223,14 @@ impl Replica {
             self.forget_cut(from, &cut);
         }
         for frame in &deltas {
-            refused = self.apply_body(frame, &cut.claims, &mut claimed)?.err().or(refused);
+            match self.apply_body(frame, &cut.claims, &mut claimed)? {
+                Err((Code::BEHIND, _)) if is_tidings(frame) => late.tidings.push(frame.clone()),
+                done => refused = done.err().or(refused),
+            }
         }
         if let Some(refused) = refused {
             cut.is_spoiled = true;
+            self.is_behind.set(self.is_behind.get() || refused.0 == Code::BEHIND);
             for (site, lo, _) in cut.claims.ranges() {
                 reject(taken, site, lo, refused.clone())?;
             }
@@ -240,7 +298,9 @@ impl Replica {
             Ok(report) => Ok(Err((Code::CLOCK, report))),
             // The extension's own words: this changeset can't be applied. Anything else is SQLite's trouble.
             Err(rusqlite::Error::SqliteFailure(error, message)) if error.code == ErrorCode::Unknown => {
-                Ok(Err((Code::BODY, message.unwrap_or_default())))
+                let message = message.unwrap_or_default();
+                let code = if message.contains(BEHIND) { Code::BEHIND } else { Code::BODY };
+                Ok(Err((code, message)))
             }
             Err(error) => Err(error.into()),
         }
@@ -300,6 +360,12 @@ impl Replica {
         let batch = read(row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?)?;
         Ok(batch.frames.into_iter().next().map(|frame| (id, frame)))
     }
+}
+
+/// Whether a delta has no changes.
+fn is_tidings(frame: &Frame) -> bool {
+    let changeset = Changeset::open(&frame.body.0, &Limits::default());
+    changeset.is_ok_and(|changeset| matches!(changeset.reader().next_run(), Ok(None)))
 }
 
 fn reject(taken: &mut Taken, site: SiteId, site_version: u64, (code, reason): Refused) -> Result<()> {

@@ -291,14 +291,14 @@ impl Engine {
     ) -> Result<()> {
         let peer = self.config.targets[target].address.url().to_owned();
         let adopted = self.node.adopt(self.now_ms(), file, &peer, cursor);
-        let is_done = matches!(adopted, Ok(Adoption::Done));
+        let is_done = matches!(adopted, Ok(Adoption::Done | Adoption::BeganAgain(_)));
         if !is_done {
             // What can't be taken over now is replayed instead, which always works.
             self.node.take_snapshots(false);
         }
         answer.send(is_done).ok();
         match adopted? {
-            Adoption::Done => {}
+            Adoption::Done | Adoption::BeganAgain(_) => {}
             Adoption::Declined(reason) => {
                 self.targets[target].fault = Some(format!("no snapshot: {reason}"));
             }

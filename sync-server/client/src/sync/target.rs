@@ -130,7 +130,9 @@ pub(super) async fn keep_connected(
                 Err(error) => ended.error = Some(error),
             }
         }
-        attempt = if ended.was_ready { 0 } else { attempt.saturating_add(1) };
+        // Where no snapshot is to be had, it would be refused again at once.
+        let is_behind = ended.fault.as_ref().is_some_and(|fault| fault.code == Code::BEHIND);
+        attempt = if ended.was_ready && !is_behind { 0 } else { attempt.saturating_add(1) };
         let ms = delay_ms(attempt, &ended);
         if let Some((_, Some(elsewhere))) = &ended.goaway {
             instead = target.address.at(elsewhere).ok();

@@ -6,7 +6,7 @@ use crsql_core::version_vector::VersionVector;
 use serde::ser::{Serialize, Serializer};
 
 use super::data::Have;
-use crate::wire::{Chain, Fingerprint, record};
+use crate::wire::{Blob, Chain, Fingerprint, record};
 
 /// The bits of `features`; both sides use what both have.
 pub mod features {
@@ -150,6 +150,12 @@ record! {
         pub plan: Plan,
         /// What the acceptor holds: with [`features::GOSSIP`], or when the plan is not a tail.
         pub held: Option<VersionVector>,
+        /// A changeset without changes that tells which deletes were collected, if any were: the acceptor takes only
+        /// frames that tell as much.
+        pub collected: Option<Blob> = None,
+        /// How often the dialer should say what it holds, because that decides which deletes may be collected, in
+        /// milliseconds; 0: never.
+        pub members_ms: u64 = 0,
     }
 }
 

@@ -170,6 +170,8 @@ impl Acceptor {
             schema: admission.schema,
             plan: plan.clone(),
             held: tells.then(|| admission.held.whole.clone()),
+            collected: admission.collected.clone(),
+            members_ms: admission.members_ms,
         };
         self.may_read = admission.permissions & READ != 0;
         self.may_write = admission.permissions & WRITE != 0;
@@ -216,6 +218,9 @@ impl Acceptor {
             self.feed.want(&theirs.needs(&mine));
             self.feed.waiting = false;
             self.feed.pump(link);
+        }
+        if !have.whole.is_empty() {
+            link.event(Event::Holds(have.whole.clone()));
         }
         Ok(())
     }

@@ -42,6 +42,12 @@ pub(super) struct Dialer {
     last_apply: u64,
     /// Applied and not yet given back as credit, in bytes.
     owed: u64,
+    /// How often the acceptor wants to know what is held here, in milliseconds; 0: never.
+    members_ms: u64,
+    /// When it was told.
+    told_ms: u64,
+    /// What it was told.
+    told: VersionVector,
 }
 
 /// Credit is given back when this part of the window is owed: a message for each batch would cost the acceptor as much
@@ -178,7 +184,7 @@ impl Dialer {
         link.opened();
         self.outbox.window = welcome.terms.window.max(1);
         self.may_write = welcome.permissions & WRITE != 0;
-        (self.epoch, self.head_pos) = (welcome.epoch, welcome.head_pos);
+        (self.epoch, self.head_pos, self.members_ms) = (welcome.epoch, welcome.head_pos, welcome.members_ms);
         link.event(Event::Ready(Box::new(welcome.clone())));
         if welcome.ancestry == Ancestry::Fork {
             return self.forked(link, welcome.your_head);
@@ -359,7 +365,23 @@ impl Dialer {
         if there && !self.caught_up {
             self.caught_up = true;
             link.event(Event::CaughtUp);
+            if self.members_ms > 0 {
+                self.tell_held(link);
+            }
         }
+    }
+
+    /// Says now and then what is held here, to an acceptor that collects deletes by it.
+    pub fn tell_now_and_then(&mut self, link: &mut Link) {
+        let has_waited = link.now_ms.saturating_sub(self.told_ms) >= self.members_ms;
+        if self.members_ms > 0 && self.caught_up && has_waited && self.told != self.held.whole {
+            self.tell_held(link);
+        }
+    }
+
+    fn tell_held(&mut self, link: &mut Link) {
+        (self.told_ms, self.told) = (link.now_ms, self.held.whole.clone());
+        link.send(Have { whole: self.told.clone(), partial: Vec::new() });
     }
 
     fn own(&self, versions: &VersionVector) -> VersionVector {

@@ -6,7 +6,7 @@ use crsql_core::version_vector::VersionVector;
 use crate::code::{Code, Fault};
 use crate::holdings::{Holdings, Needs};
 use crate::message::*;
-use crate::wire::Fingerprint;
+use crate::wire::{Blob, Fingerprint};
 
 /// Something that happened, for [`Session::handle`](super::Session::handle).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +125,10 @@ pub struct Admission {
     pub fingerprint: Fingerprint,
     /// A snapshot to offer when the peer can't resume and lacks a great part.
     pub snapshot: Option<Snapshot>,
+    /// A changeset that tells what was collected here, if anything was and others must know.
+    pub collected: Option<Blob>,
+    /// How often the peer should say what it holds, in milliseconds; 0: never.
+    pub members_ms: u64,
 }
 
 /// New journal entries, encoded once for all readers.
@@ -251,6 +255,8 @@ pub enum Event {
     Fork(Head),
     /// Dialer: fetch this and connect again.
     Snapshot(Snapshot),
+    /// Acceptor: the dialer says that it holds these.
+    Holds(VersionVector),
     /// A presence value arrived; see [`presence::Room`](crate::presence::Room).
     Presence(Presence),
     /// Digests arrived; see [`Comparison`](crate::compare::Comparison).

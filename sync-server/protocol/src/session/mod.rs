@@ -261,6 +261,9 @@ impl Session {
             };
             link.send(Ping { nonce: link.pings, pos, parts });
         }
+        if let Side::Dialer(dialer) = &mut self.side {
+            dialer.tell_now_and_then(link);
+        }
         match &self.side {
             Side::Dialer(dialer) => dialer.check_time(link),
             Side::Acceptor(acceptor) => acceptor.check_time(link),

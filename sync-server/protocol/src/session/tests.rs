@@ -100,6 +100,8 @@ impl Pair {
             held: Holdings::default(),
             fingerprint: Fingerprint([2; 16]),
             snapshot: None,
+            collected: None,
+            members_ms: 0,
         };
         Pair { client: Session::dial(config.clone()), relay: Session::accept(config), local, admission }
     }

@@ -133,6 +133,8 @@ impl Node {
             held: self.store.told(),
             fingerprint: self.store.ledger.fingerprint(),
             snapshot: None,
+            collected: None,
+            members_ms: 0,
         }
     }
 

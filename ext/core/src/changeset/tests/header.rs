@@ -49,6 +49,7 @@ fn a_floor_that_leaves_no_room_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore)] // 40,000 names take it minutes
 fn names_and_numbers_of_columns_are_bounded() {
     let describe = |name: &str, keys: u32, columns: &[String]| {
         let mut writer = Writer::new(TieBreak::Site);
@@ -117,6 +118,7 @@ fn only_changesets_of_one_site_have_a_bare_form() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore)] // five million of anything take it minutes
 fn a_header_of_five_million_values_is_not_held_in_memory() {
     // An array of five million nils.
     let mut header = vec![0xdd];
