@@ -174,7 +174,8 @@ impl Table {
     fn column_once_called(&self, cell: &str) -> Option<&Column> {
         let is_it = |column: &&Column, name: &str, id: u32| {
             let typed = self.typed.iter().find(|typed| typed.slot == column.id);
-            typed.map_or(column.id, |typed| typed.register) == id && column.kind.cell_name(name) == cell
+            let (register, level) = typed.map_or((column.id, 0), |typed| (typed.register, typed.level));
+            register == id && column.kind.level_name(name, level) == cell
         };
         let mut formers = self.formers.iter();
         formers.find_map(|(name, id)| self.columns.iter().find(|column| is_it(column, name, *id)))

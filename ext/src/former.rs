@@ -99,8 +99,9 @@ pub fn renamed_column(
         return Ok(());
     }
     record(state, table, column, old)?;
-    for kind in ColumnType::ALL {
-        let (old, new) = (kind.cell_name(old), kind.cell_name(new));
+    let levels = |kind: ColumnType| (0..kind.levels()).map(move |level| (kind, level));
+    for (kind, level) in ColumnType::ALL.into_iter().flat_map(levels) {
+        let (old, new) = (kind.level_name(old, level), kind.level_name(new, level));
         let (old, new) = (cid_of(&old), cid_of(&new));
         let of_cell = [ValueRef::Text(name.as_bytes()), ValueRef::Text(old.as_bytes())];
         rename_parked(state, "table_name = ?1 AND cid = ?2", &of_cell, |change| {

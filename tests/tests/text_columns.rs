@@ -170,6 +170,21 @@ fn a_text_is_renamed_dropped_and_rebuilt_like_any_other_column() {
 }
 
 #[test]
+fn a_long_text_reaches_a_column_that_was_renamed_meanwhile() {
+    let [a, b] = sites(NOTES);
+    a.exec("INSERT INTO note VALUES (1, 'short', 'x')");
+    sync(&a, &b);
+    b.exec("SELECT crsql_begin_alter('note'); ALTER TABLE note RENAME COLUMN body TO words; SELECT crsql_commit_alter('note')");
+    for turn in 0..60 {
+        a.exec(&format!("UPDATE note SET body = 'word{turn} ' || body"));
+    }
+    assert!(a.int("SELECT count(*) FROM crsql_changes WHERE cid = 'textb(body)'") > 0);
+    b.apply(&a.changeset_for(&b.version_vector()));
+    assert_eq!(b.rows("SELECT words FROM note"), a.rows("SELECT body FROM note"));
+    assert_eq!(b.int("SELECT count(*) FROM crsql_parked"), 0);
+}
+
+#[test]
 fn changes_travel_one_by_one_and_in_any_order() {
     let [a, b] = sites(NOTES);
     a.exec("INSERT INTO note VALUES (1, 'one', 'x'), (2, 'two', 'y')");
