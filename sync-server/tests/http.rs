@@ -152,6 +152,31 @@ async fn a_snapshot_is_the_room_as_a_database_and_resumes_where_it_broke_off() {
 }
 
 #[tokio::test]
+async fn a_schema_is_told_with_what_its_tables_declare() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = relay_with(&directory).await;
+    let address = relay.address();
+    let schema = "CREATE TABLE post (id INTEGER PRIMARY KEY NOT NULL, slug TEXT UNIQUE);
+        CREATE TABLE hit (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, note TEXT);
+        SELECT crsql_as_crr('post', '{\"unique\":\"winner\"}');
+        SELECT crsql_as_crr('hit', '{\"columns\":{\"n\":\"counter\"}}');";
+    let made = ask(address, "PUT", "/v1/rooms/demo/schema", &[], schema.into()).await;
+    assert_eq!(made.0, 204, "{}", String::from_utf8_lossy(&made.2));
+    let told = get(address, "/v1/rooms/demo/schema").await.2;
+    let text = String::from_utf8_lossy(&told).into_owned();
+    for line in [
+        r#"SELECT crsql_as_crr('post', '{"unique":"winner"}');"#,
+        r#"SELECT crsql_as_crr('hit', '{"columns":{"n":"counter"}}');"#,
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+    let again = ask(address, "PUT", "/v1/rooms/other/schema", &[], told).await;
+    assert_eq!(again.0, 204, "{}", String::from_utf8_lossy(&again.2));
+    assert_eq!(get(address, "/v1/rooms/other/schema").await.2, text.as_bytes());
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn health_and_metrics_answer_and_mistakes_are_explained() {
     let directory = tempfile::tempdir().unwrap();
     let relay = relay_with(&directory).await;

@@ -308,15 +308,43 @@ pub fn vector(connection: &Connection) -> Result<VersionVector, StoreError> {
     vector.map_err(|error| StoreError::Refused(error.to_string()))
 }
 
-/// The text of the room's schema.
+/// The text of the room's schema, as [`migrate`] takes it.
 pub fn schema(connection: &Connection) -> Result<String, StoreError> {
     let mut select = connection.prepare(
         "SELECT sql || ';' FROM sqlite_master
          WHERE sql IS NOT NULL AND name NOT LIKE '\\_\\_crsql\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
-             AND name NOT LIKE 'crsql\\_%' ESCAPE '\\'
-         UNION ALL
-         SELECT 'SELECT crsql_as_crr(' || quote(name) || ');' FROM __crsql_table",
+             AND name NOT LIKE 'crsql\\_%' ESCAPE '\\'",
     )?;
-    let lines = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    let mut lines = select.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+    if has_tables(connection)? {
+        let mut select = connection.prepare("SELECT name, options FROM __crsql_table WHERE name <> ''")?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let (name, options): (String, String) = (row.get(0)?, row.get(1)?);
+            let options = declared(connection, &name, &options)?;
+            let line = match options.as_str() {
+                "{}" => "SELECT 'SELECT crsql_as_crr(' || quote(?1) || ');'",
+                _ => "SELECT 'SELECT crsql_as_crr(' || quote(?1) || ', ' || quote(?2) || ');'",
+            };
+            let args: &[&dyn rusqlite::ToSql] = &[&name, &options];
+            let wanted = if options == "{}" { &args[..1] } else { args };
+            lines.push(connection.query_row(line, wanted, |row| row.get(0))?);
+        }
+    }
     Ok(lines.join("\n") + "\n")
+}
+
+/// What a table declares, the types of its columns included, as the options object of `crsql_as_crr`.
+fn declared(connection: &Connection, table: &str, options: &str) -> Result<String, StoreError> {
+    let malformed = |error: serde_json::Error| StoreError::Refused(error.to_string());
+    let mut object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(options).map_err(malformed)?;
+    let mut select = connection
+        .prepare(r#"SELECT "column", type FROM crsql_columns WHERE "table" = ?1 AND type <> 'register'"#)?;
+    let columns = select.query_map([table], |row| Ok((row.get(0)?, row.get::<_, String>(1)?.into())))?;
+    let columns = columns.collect::<Result<serde_json::Map<String, serde_json::Value>, _>>()?;
+    if !columns.is_empty() {
+        object.insert("columns".into(), columns.into());
+    }
+    serde_json::to_string(&object).map_err(malformed)
 }

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Tables of the extension that say how this database is set up, not what it holds.
-const OURS: [&str; 3] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member"];
+const OURS: [&str; 4] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member", "__crsql_loser"];
 
 /// The same of those who sync and of those who keep what they answered to their pages.
 const OURS_BY_PREFIX: [&str; 2] = ["__crsql_sync_", "__crsql_web_"];
@@ -231,6 +231,16 @@ impl Replica {
 }
 
 impl Folded {
+    /// What is declared of each table here.
+    fn options(plain: &Connection) -> Result<Vec<(String, String)>> {
+        if !plain.table_exists(Some("main"), "__crsql_table")? {
+            return Ok(Vec::new());
+        }
+        let mut select = plain.prepare("SELECT name, options FROM main.__crsql_table WHERE name <> ''")?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Gives a connection to our own file that has no extension the snapshot at `path`, before its transaction.
     ///
     /// # Errors
@@ -247,7 +257,20 @@ impl Folded {
     /// # Errors
     /// SQLite's. The transaction is to be rolled back then.
     pub fn exchange(&self, plain: &Connection, peer: &str, cursor: Cursor) -> Result<()> {
+        let options = Self::options(plain)?;
         exchange(plain, &self.tables)?;
+        for (name, options) in options {
+            plain.execute("UPDATE main.__crsql_table SET options = ?2 WHERE name = ?1", [name, options])?;
+        }
+        // What names tables and columns by ids that are the copy's from now on.
+        if plain.table_exists(Some("main"), "__crsql_loser")? {
+            plain.execute_batch("DELETE FROM main.__crsql_loser")?;
+        }
+        plain.execute_batch(
+            "DELETE FROM main.__crsql_config WHERE name >= 'former:' AND name < 'former;';
+             INSERT INTO main.__crsql_config
+             SELECT * FROM snapshot.__crsql_config WHERE name >= 'former:' AND name < 'former;'",
+        )?;
         let site = self.site.0.as_slice();
         plain.execute("DELETE FROM main.__crsql_sync_chain WHERE site <> ?1", [site])?;
         let copied = format!("INSERT OR IGNORE INTO main.__crsql_sync_chain SELECT * FROM snapshot.{CHAINS}");
@@ -292,19 +315,29 @@ fn replicated(conn: &Connection) -> Result<BTreeSet<Table>> {
         return Ok(BTreeSet::new());
     }
     let mut select = conn.prepare(
-        "SELECT t.name, c.name || ' ' || c.type || ' ' || c.pk || ' ' || c.\"notnull\" || ' ' || c.hidden
-         FROM main.__crsql_table AS t, pragma_table_xinfo(t.name, 'main') AS c ORDER BY t.name, c.cid",
+        "SELECT t.name, c.name || ' ' || c.type || ' ' || c.pk || ' ' || c.\"notnull\" || ' ' || c.hidden || ' '
+           || coalesce(d.type, ''), t.options
+         FROM main.__crsql_table AS t, pragma_table_xinfo(t.name, 'main') AS c
+         LEFT JOIN main.__crsql_column AS d ON d.table_id = t.id AND d.name = c.name
+         ORDER BY t.name, c.cid",
     )?;
     let mut rows = select.query([])?;
     let mut tables: Vec<Table> = Vec::new();
     while let Some(row) = rows.next()? {
-        let (name, column): (String, String) = (row.get(0)?, row.get(1)?);
+        let (name, column, options): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         match tables.last_mut().filter(|table| table.name == name) {
             Some(table) => table.columns.push(column),
-            None => tables.push(Table { name, columns: vec![column] }),
+            None => tables.push(Table { name, columns: vec![shared_options(&options), column] }),
         }
     }
     Ok(tables.into_iter().collect())
+}
+
+/// The options of a table that replicas must agree on. How many lost values to keep is each one's own affair; it is the
+/// last of them.
+fn shared_options(options: &str) -> String {
+    let own = options.find("\"losers\"").unwrap_or(options.len());
+    options[..own].trim_end_matches([',', '}']).to_owned()
 }
 
 /// Something here that has the name of one of their tables and is not replicated.
