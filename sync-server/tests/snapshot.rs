@@ -197,3 +197,42 @@ async fn what_was_counted_and_not_sent_counts_in_the_copy() {
     writer.close().await;
     relay.stop().await;
 }
+
+#[tokio::test]
+async fn a_copy_leaves_what_this_replica_declares_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let (relay, writer) = room(dir.path(), &a, 20_000).await;
+    // Ids of tables and columns are others than in the copy, where nothing was ever called `memo`.
+    b.exec(
+        "SELECT crsql_as_table('todo'); DROP TABLE todo;
+         CREATE TABLE todo (id INTEGER PRIMARY KEY NOT NULL, memo TEXT); SELECT crsql_as_crr('todo', '{\"losers\":5}');
+         ALTER TABLE todo RENAME COLUMN memo TO title; INSERT INTO todo VALUES (2, 'bread')",
+    );
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
+    assert!(adopted(&newcomer).await, "{}", newcomer.status());
+    newcomer.synced().await.unwrap();
+    until_equal(&[&a, &b]).await;
+    assert_eq!(b.text("SELECT options FROM crsql_crrs WHERE \"table\" = 'todo'"), r#"{"losers":5}"#);
+    assert_eq!(b.text("SELECT count(*) FROM __crsql_config WHERE name LIKE 'former%'"), "0");
+    assert_eq!(b.text("SELECT count(*) FROM crsql_losers"), "0");
+    newcomer.close().await;
+    writer.close().await;
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn a_copy_that_declares_less_is_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (App::new(dir.path(), "a.db"), App::new(dir.path(), "b.db"));
+    let (relay, writer) = room(dir.path(), &a, 20_000).await;
+    b.exec("SELECT crsql_as_crr('account', '{\"columns\":{\"balance\":\"counter\"}}')");
+    let newcomer = Client::open(&b.path, with_relay(relay.address())).await.unwrap();
+    newcomer.synced().await.unwrap();
+    b.exec("UPDATE account SET balance = balance + 5 WHERE id = 1");
+    assert_eq!(b.text("SELECT type FROM crsql_columns WHERE \"column\" = 'balance'"), "counter");
+    assert_eq!(b.text("SELECT cid FROM crsql_changes WHERE site_id = crsql_site_id()"), "counter(balance)");
+    newcomer.close().await;
+    writer.close().await;
+    relay.stop().await;
+}
