@@ -154,7 +154,6 @@ impl Replica {
     }
 
     /// Becomes what the database says, whatever was known of it before.
-    #[cfg(feature = "tokio")]
     fn reload(&mut self) -> Result<()> {
         (self.looked_at, self.acked_changed) = (None, false);
         self.journal = Journal::open(&self.conn)?;
