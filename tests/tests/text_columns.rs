@@ -109,9 +109,12 @@ fn what_is_no_text_is_refused_with_the_table_the_column_and_the_way_out() {
     a.exec("UPDATE note SET body = 12");
     assert_eq!(a.rows("SELECT body FROM note"), ["'12'"]);
     let b = site(
-        "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER, body TEXT); INSERT INTO t VALUES (1, 1, x'00')",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER, body TEXT, raw TEXT DEFAULT x'00');
+         INSERT INTO t VALUES (1, 1, x'00', '')",
     );
-    for (column, why) in [("n", "declare the column TEXT"), ("body", "a row holds a blob")] {
+    for (column, why) in
+        [("n", "declare the column TEXT"), ("body", "a row holds a blob"), ("raw", "its default is a blob")]
+    {
         let error = b.error(&format!(r#"SELECT crsql_as_crr('t', '{{"columns":{{"{column}":"text"}}}}')"#));
         assert!(error.contains(why) && error.contains(column), "{error}");
     }
@@ -341,4 +344,20 @@ fn two_connections_type_into_one_file() {
     let c = site(NOTES);
     c.apply(&a.changeset());
     assert_eq!(c.rows("SELECT body FROM note"), a.rows("SELECT body FROM note"));
+}
+
+#[test]
+fn an_alter_of_the_table_keeps_long_texts() {
+    let [a, b] = sites(NOTES);
+    a.exec("INSERT INTO note (id, body) VALUES (1, 'x')");
+    sync(&a, &b);
+    a.exec(&format!("UPDATE note SET body = '{}'", "many words ".repeat(1000)));
+    a.exec("SELECT crsql_begin_alter('note'); ALTER TABLE note ADD COLUMN more; SELECT crsql_commit_alter('note')");
+    b.exec("ALTER TABLE note ADD COLUMN more");
+    sync(&a, &b);
+    a.exec("UPDATE note SET body = body || 'and more'");
+    sync(&a, &b);
+    assert_eq!(a.doctor(), "[]");
+    assert_converged(&[&a, &b]);
+    assert_eq!(b.int("SELECT length(body) FROM note"), 11_008);
 }

@@ -58,13 +58,14 @@ fn alter(state: &State, name: &str) -> Result<()> {
     };
     let table = fresh(state)?;
     write_columns(state, &table)?;
-    // What columns held that were dropped.
+    // What columns held that were dropped. A text has more slots than the catalogue says.
+    let slots: Vec<String> = table.typed.iter().map(|typed| typed.slot.to_string()).collect();
     state
         .db
-        .prepare(
-            "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND slot NOT IN
-               (SELECT slot FROM main.__crsql_column WHERE table_id = ?1 AND name <> '')",
-        )?
+        .prepare(&format!(
+            "DELETE FROM main.__crsql_typed WHERE table_id = ?1 AND slot NOT IN ({})",
+            slots.join(", ")
+        ))?
         .execute(&[ValueRef::Integer(i64::from(known.id))])?;
     install_triggers(state, &table)?;
     state.check_schema()?;

@@ -112,6 +112,14 @@ fn check_text(
     if column.affinity != Affinity::Text {
         return Err(Ok("declare the column TEXT".into()));
     }
+    // An INSERT that leaves the column out would be refused.
+    let is_blob = |default: &String| {
+        let mut select = state.db.prepare(&format!("SELECT typeof({default}) = 'blob'"))?;
+        select.query_i64(&[])
+    };
+    if matches!(column.default_sql.as_ref().map(is_blob), Some(Ok(Some(1)))) {
+        return Err(Ok("its default is a blob; declare a text as its default, or none".into()));
+    }
     let sql = format!(
         "SELECT 1 FROM {} WHERE typeof({column}) NOT IN ('text', 'null') LIMIT 1",
         info.qualified(),

@@ -257,6 +257,8 @@ impl FactsReader {
         }
         let facts = self.last.as_ref().and_then(|(.., facts)| facts.as_ref());
         match facts {
+            // The base table shows what a text's levels make, never one of the upper ones.
+            None if typed.level > 0 => Err(missing(table, typed)),
             None => Ok(None),
             Some(facts) => facts.cell(typed, cell.0, cell.1).map(Some).ok_or_else(|| missing(table, typed)),
         }

@@ -350,7 +350,10 @@ fn generated_table(n: usize, rng: &mut Rng) -> TableSpec {
             let may_have_type = i > 0 && !column.late && matches!(column.declared, "" | "ANY");
             // A counter is not declared ANY.
             let kinds = if column.declared == "ANY" { &kinds[1..] } else { &kinds[..] };
-            let is_prose = i > 0 && !column.late && matches!(column.declared, "TEXT" | "VARCHAR(10)");
+            let is_prose = i > 0
+                && !column.late
+                && matches!(column.declared, "TEXT" | "VARCHAR(10)")
+                && !matches!(column.default, SqlValue::Blob(_));
             match () {
                 () if may_have_type && rng.one_in(2) => column.typed(*rng.pick(kinds)),
                 () if is_prose && rng.one_in(2) => column.typed(ColumnType::Text),
