@@ -135,26 +135,17 @@ fn rename_parked(
     params: &[ValueRef<'_>],
     rename: impl Fn(&mut Loose),
 ) -> Result<()> {
-    let mut moved: Vec<(i64, park::Kind, String, Loose)> = Vec::new();
+    let mut moved: Vec<(i64, Loose)> = Vec::new();
     {
-        let sql = park::SELECT.replace(" FROM", ", id, kind, reason FROM");
+        let sql = park::SELECT.replace(" FROM", ", id FROM");
         let mut select = state.db.prepare(&format!("{sql} WHERE {condition}"))?;
         let mut rows = select.query(params)?;
         while rows.step()? {
-            let kind = match rows.column_str(11)? {
-                "schema" => park::Kind::Schema,
-                _ => park::Kind::Constraint,
-            };
-            moved.push((rows.column_i64(10), kind, rows.column_str(12)?.to_owned(), park::read(&rows)?));
+            moved.push((rows.column_i64(10), park::read(&rows)?));
         }
     }
-    for (id, kind, reason, mut change) in moved {
-        state
-            .db
-            .prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?
-            .execute(&[ValueRef::Integer(id)])?;
+    moved.into_iter().try_for_each(|(id, mut change)| {
         rename(&mut change);
-        park::put(state, &change, kind, &reason)?;
-    }
-    Ok(())
+        park::park_again(state, id, &change)
+    })
 }

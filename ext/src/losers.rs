@@ -51,16 +51,11 @@ pub fn create(state: &State) -> Result<()> {
 
 /// Forgets what a table lost.
 pub fn forget_table(state: &State, table: u32) -> Result<()> {
-    if is_there(state)? {
+    if state.db.has_table("__crsql_loser")? {
         let id = [ValueRef::Integer(i64::from(table))];
         state.db.prepare("DELETE FROM main.__crsql_loser WHERE table_id = ?1")?.execute(&id)?;
     }
     Ok(())
-}
-
-fn is_there(state: &State) -> Result<bool> {
-    let sql = "SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_loser'";
-    Ok(state.db.prepare(sql)?.query_i64(&[])?.is_some())
 }
 
 /// One that lost, and what it lost to.
@@ -163,10 +158,7 @@ fn value_of<'a>(row: &Incoming<'a>, slot: u32) -> ValueRef<'a> {
 
 /// Who began or ended the row's incarnation, if that is known: cells alone don't tell.
 fn author_of(state: &State, clock: &RowClock) -> Result<Option<Write>> {
-    let Some(group) = clock.group_of(ROW).or(clock.groups.first().filter(|_| !clock.is_alive())) else {
-        return Ok(None);
-    };
-    let slot = if group.columns.contains(ROW) { ROW } else { group.columns.iter().next().unwrap_or(ROW) };
+    let Some((group, slot)) = clock.existence() else { return Ok(None) };
     let CellClock { stamp, .. } = (Order { state, db: state.db }).cell(group, slot)?;
     Ok(Some(Write { cl: clock.cl, clock: CellClock { col_version: clock.cl, stamp } }))
 }
@@ -231,7 +223,7 @@ pub fn bring_back(state: &State, id: i64) -> Result<()> {
         ))
     };
     crate::alter::enter(state)?;
-    if !is_there(state)? {
+    if !state.db.has_table("__crsql_loser")? {
         return Err(gone());
     }
     crate::alter::atomically(state, || write_back(state, id, gone))

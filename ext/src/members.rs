@@ -35,7 +35,7 @@ pub struct Member {
 /// Every registered site.
 pub fn members(state: &State) -> Result<BTreeMap<SiteId, Member>> {
     let mut members = BTreeMap::new();
-    if !exists(state)? {
+    if !state.db.has_table("__crsql_member")? {
         return Ok(members);
     }
     let mut select = state.db.prepare(
@@ -57,13 +57,6 @@ pub fn members(state: &State) -> Result<BTreeMap<SiteId, Member>> {
         members.insert(site, member);
     }
     Ok(members)
-}
-
-fn exists(state: &State) -> Result<bool> {
-    let mut find = state
-        .db
-        .prepare("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_member'")?;
-    Ok(find.query_i64(&[])?.is_some())
 }
 
 /// Registers a site, or renews its lease: for so many seconds from now, or until it is unregistered.

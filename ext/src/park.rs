@@ -350,18 +350,18 @@ fn unite_spellings(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
             }
         }
     }
-    for (id, change) in moved {
-        let reason: Option<String> = state
-            .db
-            .prepare("SELECT reason FROM main.__crsql_parked WHERE id = ?1")?
-            .query_row(&[ValueRef::Integer(id)], |row| Ok(row.column_str(0)?.to_owned()))?;
-        state
-            .db
-            .prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?
-            .execute(&[ValueRef::Integer(id)])?;
-        put(state, &change, Kind::Schema, &reason.unwrap_or_default())?;
-    }
-    Ok(())
+    moved.iter().try_for_each(|(id, change)| park_again(state, *id, change))
+}
+
+/// Parks what waits with this id as `change` instead, for the same reason. What waits there already goes on if it beats it.
+pub fn park_again(state: &State, id: i64, change: &Loose) -> Result<()> {
+    let id = [ValueRef::Integer(id)];
+    let mut find =
+        state.db.prepare("SELECT kind = 'schema', reason FROM main.__crsql_parked WHERE id = ?1")?;
+    let known = find.query_row(&id, |row| Ok((row.column_i64(0) != 0, row.column_str(1)?.to_owned())))?;
+    let Some((is_schema, reason)) = known else { return Ok(()) };
+    state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?.execute(&id)?;
+    put(state, change, if is_schema { Kind::Schema } else { Kind::Constraint }, &reason).map(drop)
 }
 
 /// Takes what waits for names that a plain ALTER has brought, before the first statement that may write: it sees

@@ -176,6 +176,18 @@ pub fn exchange_all(sites: &[&Site]) {
     }
 }
 
+/// Everybody with everybody, until nothing moves: all are equal then, and sound.
+pub fn sync_all(sites: &[&Site]) {
+    for _ in 0..2 {
+        for from in sites {
+            for to in sites.iter().filter(|to| !std::ptr::eq(**to, *from)) {
+                pull(to, from);
+            }
+        }
+    }
+    assert_converged(sites);
+}
+
 /// Panics unless all replicas hold equal tables, clocks, authorship and digests, and are sound. A table that one of
 /// them lacks is compared by what they hold of it.
 pub fn assert_converged(sites: &[&Site]) {

@@ -1,26 +1,10 @@
 //! Columns of types other than register: what SQL does to them, and what replicas make of it together.
 
+use crsql_tests::exchange::sync_all;
 use crsql_tests::{Site, TempDir, assert_converged, site, sites, sync};
 
 const HITS: &str = r#"CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, name TEXT);
     SELECT crsql_as_crr('t', '{"columns":{"n":"counter"}}')"#;
-
-/// Everybody with everybody, until nothing moves.
-fn sync_all(sites: &[&Site]) {
-    for _ in 0..2 {
-        for a in sites {
-            for b in sites {
-                if !std::ptr::eq(*a, *b) {
-                    b.apply(&a.changeset_for(&b.version_vector()));
-                }
-            }
-        }
-    }
-    assert_converged(sites);
-    for site in sites {
-        assert_eq!(site.text("SELECT crsql_doctor()"), "[]");
-    }
-}
 
 #[test]
 fn increments_add_up_wherever_they_were_made() {

@@ -1,26 +1,10 @@
 //! Columns of type text: what plain SQL does to them, what editors do, and what replicas make of it together.
 
+use crsql_tests::exchange::sync_all;
 use crsql_tests::{Rng, Site, assert_converged, site, sites, sync};
 
 const NOTES: &str = r#"CREATE TABLE note (id INTEGER PRIMARY KEY NOT NULL, body TEXT, title TEXT);
     SELECT crsql_as_crr('note', '{"columns":{"body":"text"}}')"#;
-
-/// Everybody with everybody, until nothing moves.
-fn sync_all(sites: &[&Site]) {
-    for _ in 0..2 {
-        for a in sites {
-            for b in sites {
-                if !std::ptr::eq(*a, *b) {
-                    b.apply(&a.changeset_for(&b.version_vector()));
-                }
-            }
-        }
-    }
-    assert_converged(sites);
-    for site in sites {
-        assert_eq!(site.text("SELECT crsql_doctor()"), "[]");
-    }
-}
 
 #[test]
 fn edits_of_one_text_merge_character_by_character() {

@@ -380,8 +380,7 @@ pub fn changes_in(clock: &RowClock) -> u64 {
 
 /// The stamp of a death: of the row-existence change, or of whatever even-cl change told of it.
 fn death_of(row: &Incoming<'_>) -> SmallVec<[Group; 2]> {
-    let Some(group) = row.clock.group_of(ROW).or(row.clock.groups.first()) else { return SmallVec::new() };
-    let slot = if group.columns.contains(ROW) { ROW } else { group.columns.iter().next().unwrap_or(ROW) };
+    let Some((group, slot)) = row.clock.existence() else { return SmallVec::new() };
     let only = Columns::one(ROW);
     let seq = group.seq_of(slot);
     SmallVec::from_iter([Group { columns: only.clone(), rank: only, seq, ..group.clone() }])

@@ -6,7 +6,7 @@ use std::ptr;
 use rusqlite::ffi;
 
 use super::error::text_of;
-use super::{Error, Result, Statement};
+use super::{Error, Result, Statement, ValueRef};
 
 /// A connection handle. Copying it is free; it never closes the connection.
 ///
@@ -139,6 +139,12 @@ impl Db {
             );
         }
         version
+    }
+
+    /// Whether `main` has a table of this name.
+    pub fn has_table(&self, name: &str) -> Result<bool> {
+        let mut find = self.prepare("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = ?1")?;
+        Ok(find.query_i64(&[ValueRef::Text(name.as_bytes())])?.is_some())
     }
 
     /// `PRAGMA main.schema_version`. Compiles a statement: where it is asked often, keep one.

@@ -4,7 +4,7 @@
 //! and when. Columns written together share a [`Group`]. A [`Run`] is a stretch of consecutive keys whose
 //! clocks differ only by a constant step in `seq` or version: a bulk insert of a million rows is one run.
 
-use super::columns::{Columns, is_part};
+use super::columns::{Columns, ROW, is_part};
 use smallvec::SmallVec;
 
 /// A row's place in the store.
@@ -79,6 +79,15 @@ impl RowClock {
     #[inline]
     pub fn group_of(&self, slot: u32) -> Option<&Group> {
         self.groups.iter().find(|group| group.columns.contains(slot))
+    }
+
+    /// What tells of the row's existence: its row-existence change, or whatever change of a dead row says the same.
+    pub fn existence(&self) -> Option<(&Group, u32)> {
+        if let Some(group) = self.group_of(ROW) {
+            return Some((group, ROW));
+        }
+        let group = self.groups.first().filter(|_| !self.is_alive())?;
+        Some((group, group.columns.iter().next().unwrap_or(ROW)))
     }
 
     /// The group whose clock of `slot` a write by `site` competes with.

@@ -110,10 +110,7 @@ impl Store {
         if let Some(known) = self.has_schema {
             return Ok(known);
         }
-        let mut find = self
-            .db
-            .prepare("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '__crsql_state'")?;
-        let known = find.query_i64(&[])?.is_some();
+        let known = self.db.has_table("__crsql_state")?;
         if known {
             let mut format = self.db.prepare("SELECT format FROM main.__crsql_state")?;
             let format = format.query_i64(&[])?.unwrap_or(0);

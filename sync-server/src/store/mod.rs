@@ -321,14 +321,12 @@ pub fn schema(connection: &Connection) -> Result<String, StoreError> {
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let (name, options): (String, String) = (row.get(0)?, row.get(1)?);
-            let options = declared(connection, &name, &options)?;
-            let line = match options.as_str() {
-                "{}" => "SELECT 'SELECT crsql_as_crr(' || quote(?1) || ');'",
-                _ => "SELECT 'SELECT crsql_as_crr(' || quote(?1) || ', ' || quote(?2) || ');'",
+            let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+            let options = match declared(connection, &name, &options)?.as_str() {
+                "{}" => String::new(),
+                options => format!(", {}", literal(options)),
             };
-            let args: &[&dyn rusqlite::ToSql] = &[&name, &options];
-            let wanted = if options == "{}" { &args[..1] } else { args };
-            lines.push(connection.query_row(line, wanted, |row| row.get(0))?);
+            lines.push(format!("SELECT crsql_as_crr({}{options});", literal(&name)));
         }
     }
     Ok(lines.join("\n") + "\n")

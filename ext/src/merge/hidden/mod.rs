@@ -387,8 +387,7 @@ pub fn is_hidden(state: &State, table: &Table, pk: &[u8]) -> Result<bool> {
 pub fn forget_all(state: &State, table: Option<u32>) -> Result<()> {
     let table = table.map_or(ValueRef::Null, |id| ValueRef::Integer(i64::from(id)));
     for hidden in ["__crsql_hidden", "__crsql_orphan"] {
-        let exists = format!("SELECT 1 FROM main.sqlite_master WHERE type = 'table' AND name = '{hidden}'");
-        if state.db.prepare(&exists)?.query_i64(&[])?.is_some() {
+        if state.db.has_table(hidden)? {
             state
                 .db
                 .prepare(&format!("DELETE FROM main.{hidden} WHERE ?1 IS NULL OR table_id = ?1"))?

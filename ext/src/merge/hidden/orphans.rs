@@ -306,8 +306,7 @@ pub fn stop_waiting(state: &State, table: u32, key: &[u8]) -> Result<()> {
 
 /// Looks at everything anew that hangs on a table: its options, its FOREIGN KEYs or its indexes are others now.
 pub fn reconsider(state: &State, table: &Table) -> Result<()> {
-    let exists = "SELECT 1 FROM main.sqlite_master WHERE name = '__crsql_hidden'";
-    if state.db.prepare(exists)?.query_i64(&[])?.is_none() {
+    if !state.db.has_table("__crsql_hidden")? {
         return Ok(());
     }
     super::doubt_all(state, table.id)?;

@@ -137,16 +137,7 @@ impl Replica {
         .map_err(damaged)?;
         let mut at = 0;
         split_each(bytes, CHUNK_BYTES, Order::BySeq, claims, |piece| {
-            let frame = Frame {
-                site: self.site,
-                site_version: head.version,
-                seq_lo: if at == 0 { 0 } else { starts[at] },
-                seq_hi: starts.get(at + 1).map_or(last_seq, |next| next - 1),
-                last_seq,
-                chain: head.chain,
-                codec: CODEC_PLAIN,
-                body: Blob(piece.bytes),
-            };
+            let frame = chunk(self.site, head, (&starts, last_seq), at, piece);
             at += 1;
             self.append(Names::of(&frame), Content { frames: vec![frame], ..Content::default() }, None)
         })
@@ -157,7 +148,13 @@ impl Replica {
 fn chunks(site: SiteId, head: Head, pieces: Vec<Piece>) -> Vec<Frame> {
     let last_seq = pieces.last().map_or(0, |piece| piece.seq_max);
     let starts: Vec<u64> = pieces.iter().map(|piece| piece.seq_min).collect();
-    let frame = |(at, piece): (usize, Piece)| Frame {
+    let frame = |(at, piece)| chunk(site, head, (&starts, last_seq), at, piece);
+    pieces.into_iter().enumerate().map(frame).collect()
+}
+
+/// The piece at `at` of a version as a frame, by where the pieces begin and where the last one ends.
+fn chunk(site: SiteId, head: Head, (starts, last_seq): (&[u64], u64), at: usize, piece: Piece) -> Frame {
+    Frame {
         site,
         site_version: head.version,
         seq_lo: if at == 0 { 0 } else { starts[at] },
@@ -166,8 +163,7 @@ fn chunks(site: SiteId, head: Head, pieces: Vec<Piece>) -> Vec<Frame> {
         chain: head.chain,
         codec: CODEC_PLAIN,
         body: Blob(piece.bytes),
-    };
-    pieces.into_iter().enumerate().map(frame).collect()
+    }
 }
 
 /// Pieces of many versions as frames of a delta.
