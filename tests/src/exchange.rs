@@ -64,18 +64,18 @@ impl Site {
     }
 
     fn parse_report(&self, json: &str) -> Report {
-        let number =
-            |key: &str| self.value_with("SELECT json_extract(?1, '$.' || ?2)", &[&json, &key]).integer();
+        let numbers = "SELECT json_extract(?1, '$.applied'), json_extract(?1, '$.ignored'), json_extract(?1, '$.parked'), json_extract(?1, '$.db_version')";
+        let numbers = self.values_with(numbers, &[&json]).remove(0);
         let refused = self.values_with(
             "SELECT coalesce(json_extract(value, '$.reason'), value) FROM json_each(?1, '$.refused')",
             &[&json],
         );
         Report {
-            applied: number("applied"),
-            ignored: number("ignored"),
-            parked: number("parked"),
+            applied: numbers[0].integer(),
+            ignored: numbers[1].integer(),
+            parked: numbers[2].integer(),
             refused: refused.into_iter().map(|row| row[0].as_str().to_string()).collect(),
-            db_version: number("db_version"),
+            db_version: numbers[3].integer(),
         }
     }
 
@@ -198,10 +198,10 @@ pub fn assert_converged(sites: &[&Site]) {
     }
     let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
     assert_same_tables(&tables, sites);
-    let first = sites[0];
+    let (clocks, digest) = (sites[0].clocks(), sites[0].digest());
     for (i, site) in sites.iter().enumerate() {
-        assert_same_lines(&first.clocks(), &site.clocks(), &format!("clocks of replica 0 and replica {i}"));
-        assert_eq!(first.digest(), site.digest(), "digests of replica 0 and replica {i} differ");
+        assert_same_lines(&clocks, &site.clocks(), &format!("clocks of replica 0 and replica {i}"));
+        assert_eq!(digest, site.digest(), "digests of replica 0 and replica {i} differ");
         assert_eq!(site.doctor(), "[]", "replica {i} is not sound");
     }
 }

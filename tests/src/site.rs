@@ -3,7 +3,7 @@
 //! Every helper panics with the SQL and SQLite's message, so that a failing test says what was asked.
 
 use crate::value::{SqlValue, render_row};
-use rusqlite::{Connection, OpenFlags, ToSql};
+use rusqlite::{Connection, OpenFlags, Statement, ToSql};
 use std::path::{Path, PathBuf};
 
 /// What [`Site::rows`] gives for an empty result, for comparisons: `assert_eq!(a.rows(sql), NO_ROWS)`.
@@ -120,15 +120,11 @@ impl Site {
 
     /// The rows of a query with parameters as values; the error is SQLite's message.
     pub fn try_values_with(&self, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<Vec<SqlValue>>, String> {
-        let mut statement = self.conn.prepare(sql).map_err(message)?;
-        let columns = statement.column_count();
-        let mut rows = statement.query(params).map_err(message)?;
-        let mut result = Vec::new();
-        while let Some(row) = rows.next().map_err(message)? {
-            let value = |i| row.get_ref(i).map(SqlValue::from).map_err(message);
-            result.push((0..columns).map(value).collect::<Result<Vec<_>, _>>()?);
+        // A statement with parameters is run again and again.
+        if params.is_empty() {
+            return values_of(&mut self.conn.prepare(sql).map_err(message)?, params);
         }
-        Ok(result)
+        values_of(&mut *self.conn.prepare_cached(sql).map_err(message)?, params)
     }
 
     /// The rows of a query, each as SQL literals joined by `|`.
@@ -217,6 +213,17 @@ pub fn load_extension(conn: &Connection) -> Result<(), String> {
         conn.load_extension(&path, Some("sqlite3_crsql_init")).map_err(message)?;
     }
     conn.load_extension_disable().map_err(message)
+}
+
+fn values_of(statement: &mut Statement, params: &[&dyn ToSql]) -> Result<Vec<Vec<SqlValue>>, String> {
+    let columns = statement.column_count();
+    let mut rows = statement.query(params).map_err(message)?;
+    let mut result = Vec::new();
+    while let Some(row) = rows.next().map_err(message)? {
+        let value = |i| row.get_ref(i).map(SqlValue::from).map_err(message);
+        result.push((0..columns).map(value).collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(result)
 }
 
 /// SQLite's own message of an error, without rusqlite's wrapping.

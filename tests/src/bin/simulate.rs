@@ -88,13 +88,13 @@ fn options() -> Result<Options, String> {
 /// Runs histories; returns how many failed.
 fn simulate(options: &Options) -> u64 {
     let start = Instant::now();
-    let (mut printed, mut steps, mut histories, mut failures) = (start, 0_u64, 0_u64, 0_u64);
+    let (mut printed, mut operations, mut histories, mut failures) = (start, 0_u64, 0_u64, 0_u64);
     // The shrunk script is worth more than the first panic's message, which it repeats.
     std::panic::set_hook(Box::new(|_| {}));
-    while start.elapsed() < options.duration && steps < options.operations {
+    while start.elapsed() < options.duration && operations < options.operations {
         let plan = Plan::of_seed_with_schema(options.seed + histories, options.steps);
         match catch_unwind(|| run(&plan)) {
-            Ok(taken) => steps += taken as u64,
+            Ok(taken) => operations += taken as u64,
             Err(_) => {
                 failures += 1;
                 report(&plan, options.steps);
@@ -106,9 +106,9 @@ fn simulate(options: &Options) -> u64 {
         histories += 1;
         if printed.elapsed() >= PROGRESS {
             printed = Instant::now();
-            let rate = steps as f64 / start.elapsed().as_secs_f64();
+            let rate = operations as f64 / start.elapsed().as_secs_f64();
             println!(
-                "{:>6} s  {steps} operations, {rate:.0}/s, {histories} histories, seeds {}..{}, {failures} failed, {} of {} rare events",
+                "{:>6} s  {operations} operations, {rate:.0}/s, {histories} histories, seeds {}..{}, {failures} failed, {} of {} rare events",
                 start.elapsed().as_secs(),
                 options.seed,
                 options.seed + histories,
@@ -118,7 +118,7 @@ fn simulate(options: &Options) -> u64 {
         }
     }
     println!(
-        "{steps} operations in {histories} histories, {failures} failed, {} s",
+        "{operations} operations in {histories} histories, {failures} failed, {} s",
         start.elapsed().as_secs()
     );
     let seen = coverage::seen();

@@ -1,6 +1,6 @@
 //! Messages between replicas, in every form that the surface offers.
 
-use super::coverage::saw;
+use super::coverage::{saw, trace};
 use super::twin::{Twin, change_of};
 use crate::Rng;
 use crate::exchange::{ChangeRow, NINE, TEN};
@@ -97,7 +97,12 @@ impl Mail {
     pub fn read(&self, to: &mut Twin) {
         match self {
             Mail::Changeset { blob, delta, same } => {
-                let before = to.site.clocks();
+                // Dear, so only where somebody reads it.
+                let mut before = Vec::new();
+                trace(|| {
+                    before = to.site.clocks();
+                    "  a changeset".into()
+                });
                 // What waits for a column that came by a plain ALTER is taken together with the changeset.
                 let same = *same && !to.has_unseen_column();
                 let report = to.site.apply(blob);

@@ -93,22 +93,24 @@ impl Plan {
 }
 
 /// Runs a history to its end, where everybody exchanges everything and all must be equal. Panics on any
-/// difference, naming the seed and the operation. Returns how many steps were taken.
+/// difference, naming the seed and the operation. Returns how many operations that were: statements, ends of
+/// transactions, messages written or read, and events of life; a transaction is a step of several.
 pub fn run(plan: &Plan) -> usize {
     let mut history = History::new(plan);
     // Of its own, so that comparing more often changes nothing in the history.
     let mut inspector = Rng::new(plan.seed);
     let all = || (0..plan.operations).collect();
     let steps: Vec<usize> = plan.only.clone().unwrap_or_else(all);
+    let mut operations = 0;
     for step in &steps {
-        history.step(*step);
+        operations += history.step(*step);
         if step % plan.compare_every == plan.compare_every - 1 {
             let twin = inspector.below(history.twins.len());
             history.twins[twin].compare(&format!("seed {} after operation {step}", plan.seed));
         }
     }
     history.finish();
-    steps.len()
+    operations
 }
 
 struct History {
@@ -141,7 +143,8 @@ impl History {
         History { plan: plan.clone(), schema, twins, mail: Vec::new(), side, dir }
     }
 
-    fn step(&mut self, number: usize) {
+    /// Takes a step; returns how many operations it had.
+    fn step(&mut self, number: usize) -> usize {
         // Of its own, so that the other steps stay what they are when one is left out.
         let mut rng = Rng::new(Rng::new(self.plan.seed.rotate_left(32) ^ number as u64).bits());
         let rng = &mut rng;
@@ -159,10 +162,11 @@ impl History {
             4..=6 => self.twins[i].switch_connection(),
             7..=20 => self.send(i, rng),
             21..=34 => self.deliver(rng),
-            35..=39 => self.meet(i, rng),
-            40..=52 => self.twins[i].transaction(rng),
+            35..=39 => return self.meet(i, rng),
+            40..=52 => return self.twins[i].transaction(rng),
             _ => self.twins[i].statement(rng),
         }
+        1
     }
 
     fn live(&mut self, i: usize, rng: &mut Rng) {
@@ -256,15 +260,16 @@ impl History {
     }
 
     /// Two replicas exchange by version vector at once.
-    fn meet(&mut self, i: usize, rng: &mut Rng) {
+    fn meet(&mut self, i: usize, rng: &mut Rng) -> usize {
         let j = rng.below(self.twins.len());
         if i == j || self.side[i] != self.side[j] {
-            return;
+            return 1;
         }
         for (from, to) in [(i, j), (j, i)] {
             trace(|| format!("  {from} tells {to} all"));
             Mail::delta(&self.twins[from], &self.twins[to]).read(&mut self.twins[to]);
         }
+        4
     }
 
     fn finish(mut self) {

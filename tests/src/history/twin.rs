@@ -65,8 +65,8 @@ impl Twin {
     }
 
     /// Runs several statements in a transaction with savepoints, which commits, rolls back, or is cut off by the
-    /// end of its connection.
-    pub fn transaction(&mut self, rng: &mut Rng) {
+    /// end of its connection. Returns how many operations that were.
+    pub fn transaction(&mut self, rng: &mut Rng) -> usize {
         let schema = Rc::clone(&self.schema);
         let untriggered = self.untriggered_columns();
         let before = self.other.is_some().then(|| self.site.digest());
@@ -74,7 +74,8 @@ impl Twin {
         let beginning = tx.savepoint();
         self.site.exec("BEGIN");
         let mut savepoints = Vec::new();
-        for _ in 0..1 + rng.below(6) {
+        let statements = 1 + rng.below(6);
+        for number in 1..=statements {
             let choice = rng.below(11);
             trace(|| format!("  in the transaction, {} savepoints open: {choice}", savepoints.len()));
             match choice {
@@ -106,7 +107,8 @@ impl Twin {
                     let statement = Statement::random(&schema, tx.replica(), rng).leaving(&untriggered);
                     if statement.run(&self.site, &mut tx, &beginning) == Ended::RolledBack {
                         assert!(self.site.conn.is_autocommit(), "OR ROLLBACK ended the transaction");
-                        return tx.rollback();
+                        tx.rollback();
+                        return number;
                     }
                 }
             }
@@ -129,6 +131,7 @@ impl Twin {
                 self.site.exec("COMMIT");
             }
         }
+        statements + 1
     }
 
     /// The late columns that came by a plain ALTER after which no write has renewed the triggers.
