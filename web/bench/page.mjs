@@ -67,6 +67,14 @@ export async function ours(storage) {
   return result;
 }
 
+/** The same database when the page is loaded again. */
+export async function reloaded(storage) {
+  const [taken, db] = await time(() => open("bench-reloaded", { storage, ...urls }));
+  await db.exec("CREATE TABLE IF NOT EXISTS t (id TEXT PRIMARY KEY NOT NULL, title TEXT); SELECT crsql_as_crr('t')");
+  await db.close();
+  return { "open after a reload": taken };
+}
+
 /** cr-sqlite's own package, on IndexedDB. Its default keeps statement journals there too; memory is fairer. */
 export async function vlcn() {
   const result = {};

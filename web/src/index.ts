@@ -10,6 +10,7 @@
 
 import type { Database } from "./client/database.js";
 import type { Channel } from "./client/link.js";
+import { compiled, isOwned } from "./client/module.js";
 import { CrsqlError, fromPlain } from "./errors.js";
 import type { FromWorker, StorageKind, ToWorker } from "./messages.js";
 import { openWith } from "./open.js";
@@ -32,6 +33,8 @@ export async function open(name: string, options: OpenOptions = {}): Promise<Dat
   let page: (() => void) | undefined;
   const db = await openWith((receive) => {
     const channel = startWorker(options, receive);
+    // Who is not the owner needs it later or never.
+    void isOwned(name).then((owned) => offer(channel, options, !owned));
     page?.();
     page = followPage(channel);
     return channel;
@@ -48,7 +51,7 @@ export async function importDb(
 ): Promise<void> {
   const wasmUrl = options.wasmUrl === undefined ? undefined : String(options.wasmUrl);
   const { storage = "auto", keepSite = false } = options;
-  await once(options, { kind: "import", name, storage, bytes, keepSite, wasmUrl });
+  await once(options, { kind: "import", name, storage, bytes, keepSite, wasmUrl }, true);
 }
 
 /** What `importDb()` takes besides. */
@@ -63,7 +66,11 @@ export async function deleteDb(name: string, options: Pick<OpenOptions, "workerU
   await once(options, { kind: "delete", name });
 }
 
-async function once(options: Pick<OpenOptions, "workerUrl">, request: ToWorker): Promise<void> {
+async function once(
+  options: Pick<OpenOptions, "workerUrl" | "wasmUrl">,
+  request: ToWorker,
+  needsModule = false,
+): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const channel = startWorker(options, (message) => {
       channel.terminate();
@@ -71,7 +78,20 @@ async function once(options: Pick<OpenOptions, "workerUrl">, request: ToWorker):
       else resolve();
     });
     channel.post(request);
+    if (needsModule) void offer(channel, options, true);
   });
+}
+
+/** Gives a worker the compiled module, or word that there will be none. */
+async function offer(channel: Channel, options: Pick<OpenOptions, "wasmUrl">, wanted: boolean): Promise<void> {
+  const wasmUrl = options.wasmUrl === undefined ? undefined : String(options.wasmUrl);
+  const module = wanted ? await compiled(wasmUrl) : undefined;
+  try {
+    channel.post({ kind: "module", module });
+  } catch {
+    // Not everywhere may a module go to a worker.
+    channel.post({ kind: "module", module: undefined });
+  }
 }
 
 function startWorker(options: Pick<OpenOptions, "workerUrl">, receive: (message: FromWorker) => void): Channel {

@@ -108,6 +108,8 @@ export type ToWorker =
       storage: StorageKind | "auto";
       wasmUrl?: string | undefined;
     }
+  /** Once, after "start" or "import": the compiled WebAssembly, if the page has it. */
+  | { kind: "module"; module: WebAssembly.Module | undefined }
   | { kind: "message"; message: ClientMessage }
   | { kind: "pause" }
   | { kind: "resume" }

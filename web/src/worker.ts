@@ -2,7 +2,7 @@
 
 import { toPlain } from "./errors.js";
 import type { FromWorker, ToWorker } from "./messages.js";
-import { browser, deleteDatabase, importDatabase } from "./worker/browser.js";
+import { browser, deleteDatabase, importDatabase, offered } from "./worker/browser.js";
 import { Host } from "./worker/host.js";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
@@ -17,5 +17,6 @@ scope.onmessage = ({ data }: MessageEvent<ToWorker>) => {
     );
   if (data.kind === "import") void once(importDatabase(data));
   else if (data.kind === "delete") void once(deleteDatabase(data.name));
+  else if (data.kind === "module") offered(data.module);
   else host.receive(data);
 };

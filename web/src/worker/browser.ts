@@ -11,9 +11,13 @@ import type { Surroundings } from "./host.js";
 import { renewed } from "./renew.js";
 
 let loading: Promise<Wasm> | undefined;
+/** Takes the module that the page compiled, or that there is none. */
+export let offered: (module: WebAssembly.Module | undefined) => void;
+const offer = new Promise<WebAssembly.Module | undefined>((resolve) => (offered = resolve));
 
 async function loadWasm(url: string | undefined): Promise<Wasm> {
-  loading ??= init({ module_or_path: url ?? new URL("./crsql.wasm", import.meta.url) }).then(
+  const find = async () => (await offer) ?? url ?? new URL("./crsql.wasm", import.meta.url);
+  loading ??= find().then((from) => init({ module_or_path: from })).then(
     () => wasm,
     (error: unknown) => {
       loading = undefined;

@@ -178,6 +178,23 @@ test("storage is found out by itself, and memory is only given when asked for", 
   await page.close();
 });
 
+test("a page loads the WebAssembly once, and its worker does where the page can't", { skip }, async () => {
+  const page = await chrome.tab();
+  let loads = 0;
+  page.on("request", (request) => (loads += request.url().endsWith(".wasm") ? 1 : 0));
+  for (let n = 0; n < 3; n++) {
+    await openIn(page, "once");
+    await page.evaluate(() => db.close());
+  }
+  assert.equal(loads, 1);
+  await page.reload();
+  await chrome.load(page);
+  await page.evaluate(() => (WebAssembly.compileStreaming = () => Promise.reject(new Error("not on this page"))));
+  await openIn(page, "once");
+  assert.deepEqual(await page.evaluate(() => db.check()), []);
+  await page.close();
+});
+
 test("nothing was reported to the console", { skip }, () => {
   assert.deepEqual(chrome.errors.filter((text) => !/TX_LOST|CLOSED/.test(text)), []);
 });
