@@ -3,7 +3,7 @@
 import { useRef, useState, type FormEvent, type KeyboardEvent, type PointerEvent } from "react";
 import { createRoot } from "react-dom/client";
 import { open } from "../src/index.js";
-import { DbProvider, useDb, usePresence, useQuery, useSyncStatus } from "../src/react.js";
+import { DbProvider, useDb, usePresence, useQuery, useSyncStatus, useText } from "../src/react.js";
 import { ITEMS, migrations, type Item } from "./schema.js";
 
 interface Person {
@@ -50,6 +50,7 @@ function App() {
         </div>
       )}
       <List items={items} />
+      <Note />
       {bought > 0 && (
         <button className="clear" onClick={() => void clear.run("DELETE FROM item WHERE done")}>
           Clear {bought} bought
@@ -57,6 +58,11 @@ function App() {
       )}
     </main>
   );
+}
+
+function Note() {
+  const field = useText({ table: "note", column: "body", key: { list: "shopping" } });
+  return <textarea ref={field} className="note" rows={3} placeholder="A note for everybody" aria-label="Note" />;
 }
 
 function Status() {
@@ -196,7 +202,7 @@ void navigator.serviceWorker?.register("sw.js").catch(() => {});
 
 const { searchParams } = new URL(location.href);
 const relay = searchParams.get("relay") ?? `${location.protocol === "https:" ? "wss" : "ws"}://${location.hostname}:8787`;
-const db = await open("shopping", { migrations });
+const db = await open("shopping", { migrations, text: true });
 const sync = db.sync({ url: relay, room: searchParams.get("room") ?? "shopping" });
 sync.presence.set(me());
 // For the example's test.

@@ -9,4 +9,4 @@ await esbuild.build({
   entryPoints: [at("app.tsx")], outfile: at("dist/app.js"), bundle: true, format: "esm", target: "es2022", minify: true,
   sourcemap: true, jsx: "automatic", define: { "process.env.NODE_ENV": '"production"' }, logLevel: "warning",
 });
-for (const file of ["worker.js", "crsql.wasm"]) copyFileSync(at(`../dist/${file}`), at(`dist/${file}`));
+for (const file of ["worker-text.js", "crsql-text.wasm"]) copyFileSync(at(`../dist/${file}`), at(`dist/${file}`));

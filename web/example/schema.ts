@@ -14,6 +14,12 @@ export const migrations = [
   SELECT crsql_as_crr('item', '{"columns":{"more":"counter"}}');
   SELECT crsql_fract_as_ordered('item', 'position', 'list');
   `,
+  `
+  -- One note for each list: a text, in which what two people type at once stays.
+  CREATE TABLE note (list TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL DEFAULT '');
+  SELECT crsql_as_crr('note', '{"columns":{"body":"text"}}');
+  INSERT INTO note (list) VALUES ('shopping');
+  `,
 ];
 
 export interface Item {

@@ -1,7 +1,7 @@
 // Keeps the application's own files, so that the page opens without a network; the data is in the database anyway.
 
 const CACHE = "shopping";
-const FILES = ["index.html", "style.css", "dist/app.js", "dist/worker.js", "dist/crsql.wasm"];
+const FILES = ["index.html", "style.css", "dist/app.js", "dist/worker-text.js", "dist/crsql-text.wasm"];
 
 self.addEventListener("install", (event) => {
   self.skipWaiting();

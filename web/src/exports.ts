@@ -7,4 +7,5 @@ export { Queries, type BatchResult, type RunResult, type Statement } from "./cli
 export { Presence, Sync, type Present, type SyncEvents, type SyncOptions } from "./client/sync.js";
 export type { Origin, StorageKind, SyncStatus } from "./messages.js";
 export type { OpenOptions } from "./options.js";
+export { bindText, TextBinding, type TextField, type TextSpot } from "./text.js";
 export type { Row, SqlParam, SqlParams, SqlValue, Table } from "./values.js";

@@ -55,7 +55,7 @@ export async function importDb(
 }
 
 /** What `importDb()` takes besides. */
-export interface ImportOptions extends Pick<OpenOptions, "workerUrl" | "wasmUrl"> {
+export interface ImportOptions extends Pick<OpenOptions, "workerUrl" | "wasmUrl" | "text"> {
   storage?: Exclude<StorageKind, "memory" | "file"> | "auto";
   /** It is a backup of this very database, and the original is gone: it keeps its site id. */
   keepSite?: boolean;
@@ -67,7 +67,7 @@ export async function deleteDb(name: string, options: Pick<OpenOptions, "workerU
 }
 
 async function once(
-  options: Pick<OpenOptions, "workerUrl" | "wasmUrl">,
+  options: Pick<OpenOptions, "workerUrl" | "wasmUrl" | "text">,
   request: ToWorker,
   needsModule = false,
 ): Promise<void> {
@@ -83,9 +83,9 @@ async function once(
 }
 
 /** Gives a worker the compiled module, or word that there will be none. */
-async function offer(channel: Channel, options: Pick<OpenOptions, "wasmUrl">, wanted: boolean): Promise<void> {
+async function offer(channel: Channel, options: Pick<OpenOptions, "wasmUrl" | "text">, wanted: boolean): Promise<void> {
   const wasmUrl = options.wasmUrl === undefined ? undefined : String(options.wasmUrl);
-  const module = wanted ? await compiled(wasmUrl) : undefined;
+  const module = wanted ? await compiled(wasmUrl, options.text ?? false) : undefined;
   try {
     channel.post({ kind: "module", module });
   } catch {
@@ -94,14 +94,16 @@ async function offer(channel: Channel, options: Pick<OpenOptions, "wasmUrl">, wa
   }
 }
 
-function startWorker(options: Pick<OpenOptions, "workerUrl">, receive: (message: FromWorker) => void): Channel {
+function startWorker(options: Pick<OpenOptions, "workerUrl" | "text">, receive: (message: FromWorker) => void): Channel {
   if (typeof Worker === "undefined") {
     throw new CrsqlError("UNSUPPORTED", "there are no workers here; open the database in a browser, not on the server");
   }
   // Bundlers look for exactly these words.
   const worker = options.workerUrl
     ? new Worker(options.workerUrl, { type: "module", name: "crsql" })
-    : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "crsql" });
+    : options.text
+      ? new Worker(new URL("./worker-text.js", import.meta.url), { type: "module", name: "crsql" })
+      : new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "crsql" });
   worker.onmessage = ({ data }: MessageEvent<FromWorker>) => receive(data);
   worker.onerror = (event) => {
     const message = `the database's worker can't be started: ${event.message || "is worker.js there?"}`;

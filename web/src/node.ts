@@ -12,7 +12,7 @@ import type { OpenOptions } from "./options.js";
 import type { Wasm } from "./storage/files.js";
 import { openMemory } from "./storage/memory.js";
 import { openNodeFiles } from "./storage/node.js";
-import init, * as wasm from "./wasm/crsql_web.js";
+import init, * as wasm from "./wasm-text/crsql_web.js";
 import { Host, type Surroundings } from "./worker/host.js";
 import { renewed } from "./worker/renew.js";
 
@@ -21,7 +21,7 @@ export * from "./exports.js";
 let loading: Promise<Wasm> | undefined;
 
 async function loadWasm(url: string | undefined): Promise<Wasm> {
-  loading ??= readFile(url ? new URL(url) : new URL("./crsql.wasm", import.meta.url))
+  loading ??= readFile(url ? new URL(url) : new URL("./crsql-text.wasm", import.meta.url))
     .then((bytes) => init({ module_or_path: bytes }))
     .then(() => wasm);
   return loading;

@@ -15,13 +15,15 @@ export interface OpenOptions {
    * `PRAGMA user_version`. Never change one that was released, append another.
    */
   migrations?: readonly string[];
+  /** The database has columns of type text: loads the variant of crsql that knows them, which is larger. In Node it always does. */
+  text?: boolean;
   /** All integers as `bigint`, not only those beyond 2^53. */
   bigint?: boolean;
   /** Ask the browser to keep the data when space gets short; true unless said. */
   persist?: boolean;
-  /** Where `worker.js` is, if the bundler does not find it. Of the page's own origin. */
+  /** Where `worker.js` (or `worker-text.js`) is, if the bundler does not find it. Of the page's own origin. */
   workerUrl?: string | URL;
-  /** Where `crsql.wasm` is, if the bundler does not find it. */
+  /** Where `crsql.wasm` (or `crsql-text.wasm`) is, if the bundler does not find it. */
   wasmUrl?: string | URL;
   /** Gives up opening. */
   signal?: AbortSignal;

@@ -18,6 +18,7 @@ import type { LiveQuery } from "./client/live.js";
 import type { Present, Sync } from "./client/sync.js";
 import type { CrsqlError } from "./errors.js";
 import type { SyncStatus } from "./messages.js";
+import { bindText, type TextBinding, type TextField, type TextSpot } from "./text.js";
 import type { Row, SqlParams } from "./values.js";
 
 interface Provided {
@@ -101,6 +102,22 @@ export function usePresence<T = unknown>(sync?: Sync): [entries: readonly Presen
   const set = useRef((_value: T | null) => {});
   set.current = (value) => presence?.set(value);
   return [entries, useMemo(() => (value: T | null) => set.current(value), [])];
+}
+
+/**
+ * A ref for a `textarea` or `input` that shows a text and writes what is typed, with `bindText`. Leave `value` and
+ * `defaultValue` out.
+ */
+export function useText(spot: TextSpot): (field: TextField | null) => void {
+  const db = useDb();
+  const key = `${spot.table}\0${spot.column}\0${keyOf(Object.entries(spot.key).flat())}`;
+  return useMemo(() => {
+    let binding: TextBinding | undefined;
+    return (field: TextField | null) => {
+      void binding?.close();
+      binding = field ? bindText(db, spot, field) : undefined;
+    };
+  }, [db, key]);
 }
 
 function keyOf(params: SqlParams | undefined): string {

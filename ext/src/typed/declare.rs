@@ -42,7 +42,9 @@ pub fn declare(state: &State, table: u32, info: &TableInfo, columns: &[(String, 
             ));
         }
         if !super::is_built_in(*kind) {
-            return refused("this crsql was built without it; use one with the feature \"text\"");
+            return refused(
+                "this crsql was built without it; use one with the feature \"text\", in a page open(name, { text: true })",
+            );
         }
         if *kind == ColumnType::Text
             && let Err(reason) = check_text(state, info, column)

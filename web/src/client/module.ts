@@ -8,13 +8,14 @@ const modules = new Map<string, Promise<WebAssembly.Module | undefined>>();
 /**
  * The compiled module; `undefined` where the page can't have it, and the worker must look for itself.
  *
- * @param url where `crsql.wasm` is, if not beside this file
+ * @param url where it is, if not beside this file
+ * @param text whether it is to have columns of type text
  */
-export function compiled(url: string | undefined): Promise<WebAssembly.Module | undefined> {
-  const key = url ?? "";
+export function compiled(url: string | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
+  const key = url ?? (text ? "with texts" : "");
   let module = modules.get(key);
   if (module === undefined) {
-    module = compile(url);
+    module = compile(url, text);
     modules.set(key, module);
     // A page that was offline for a moment may have it later.
     void module.then((done) => done ?? modules.delete(key));
@@ -22,10 +23,11 @@ export function compiled(url: string | undefined): Promise<WebAssembly.Module | 
   return module;
 }
 
-async function compile(url: string | undefined): Promise<WebAssembly.Module | undefined> {
+async function compile(url: string | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
   try {
     // Bundlers look for exactly these words.
-    const response = await fetch(url ?? new URL("./crsql.wasm", import.meta.url));
+    const beside = text ? new URL("./crsql-text.wasm", import.meta.url) : new URL("./crsql.wasm", import.meta.url);
+    const response = await fetch(url ?? beside);
     if (!response.ok) return undefined;
     return await WebAssembly.compileStreaming(response);
   } catch {

@@ -6,24 +6,28 @@ import { deleteIdb, idbHas, importIdb, openIdb } from "../storage/idb.js";
 import { BLOCK_BYTES, openMemory } from "../storage/memory.js";
 import { deleteOpfs, hasOpfs, importOpfs, openOpfs } from "../storage/opfs.js";
 import type { Storage, Wasm } from "../storage/files.js";
-import init, * as wasm from "../wasm/crsql_web.js";
 import type { Surroundings } from "./host.js";
 import { renewed } from "./renew.js";
 
+/** Makes the WebAssembly ready, from the page's module or from where it is. */
+export type Load = (from: WebAssembly.Module | string | undefined) => Promise<Wasm>;
+
 let loading: Promise<Wasm> | undefined;
+let load: Load;
 /** Takes the module that the page compiled, or that there is none. */
 export let offered: (module: WebAssembly.Module | undefined) => void;
 const offer = new Promise<WebAssembly.Module | undefined>((resolve) => (offered = resolve));
 
+/** Says how the WebAssembly is loaded, before anything else. */
+export function loadBy(how: Load): void {
+  load = how;
+}
+
 async function loadWasm(url: string | undefined): Promise<Wasm> {
-  const find = async () => (await offer) ?? url ?? new URL("./crsql.wasm", import.meta.url);
-  loading ??= find().then((from) => init({ module_or_path: from })).then(
-    () => wasm,
-    (error: unknown) => {
-      loading = undefined;
-      throw new CrsqlError("UNSUPPORTED", `crsql.wasm can't be loaded: ${(error as Error).message}`, { cause: error });
-    },
-  );
+  loading ??= offer.then((module) => load(module ?? url)).catch((error: unknown) => {
+    loading = undefined;
+    throw new CrsqlError("UNSUPPORTED", `crsql's WebAssembly can't be loaded: ${(error as Error).message}`, { cause: error });
+  });
   return loading;
 }
 

@@ -53,11 +53,20 @@ test("two devices share a list, apart and together", { skip }, async () => {
   await eventually(async () => (await bob.textContent("li:nth-child(2) output")) === "3", "both presses to count");
   await eventually(async () => (await ada.$$(".person")).length === 2, "both to be seen");
 
+  await ada.fill(".note", "Market closes at noon.");
+  await eventually(async () => (await bob.inputValue(".note")) === "Market closes at noon.", "Ada's note at Bob's");
+
   await hub.stop();
   await eventually(async () => (await statusOf(bob)).includes("Offline"), "Bob to be offline");
   await add(bob, "Lemons");
   await bob.click('[aria-label="Remove Olive oil"]');
   await add(ada, "Basil");
+  // Both write in the note: one at its end, one in its middle.
+  await bob.focus(".note");
+  await bob.press(".note", "Control+End");
+  await bob.type(".note", " Bring bags!");
+  await ada.evaluate(() => document.querySelector(".note").setSelectionRange(6, 6));
+  await ada.type(".note", " hall");
   await eventually(async () => (await statusOf(bob)) === "Offline — kept here", "Bob to be told");
   // Dragged above everything else.
   const grip = await ada.$("li:nth-child(5) .grip");
@@ -85,6 +94,15 @@ test("two devices share a list, apart and together", { skip }, async () => {
     await eventually(async () => (await page.$$(".person")).length === 2, "both to be seen again", 40_000);
   }
   assert.deepEqual(await titles(ada), await titles(bob));
+  const note = "Market hall closes at noon. Bring bags!";
+  for (const page of [ada, bob]) await eventually(async () => (await page.inputValue(".note")) === note, "both in the note");
+  // The caret stays where Ada typed, whatever others type before it.
+  await ada.focus(".note");
+  await ada.evaluate(() => document.querySelector(".note").setSelectionRange(11, 11));
+  await bob.evaluate(() => document.querySelector(".note").setSelectionRange(0, 0));
+  await bob.type(".note", "The ");
+  await eventually(async () => (await ada.inputValue(".note")) === `The ${note}`, "Bob's word at Ada's");
+  assert.equal(await ada.evaluate(() => document.querySelector(".note").selectionStart), 15);
   assert.equal((await titles(bob))[0], "Oat milk");
   // By keyboard, and at the size of a desktop.
   await ada.focus('[aria-label^="Move Oat milk"]');
