@@ -78,6 +78,8 @@ struct Member {
     zstd: bool,
     /// The position up to which the session was told of the journal.
     fed: u64,
+    /// How many names of the room the other side was told.
+    told: u32,
     cuts: Cuts,
     progress: Option<room::Progress>,
     new_sites: BTreeSet<SiteId>,
@@ -271,18 +273,18 @@ impl Connection {
         for live in room.recent(fed) {
             if live.after > fed {
                 // So far behind that memory has forgotten it.
-                self.live(fed, live.after, None, false).await;
+                self.live(fed, live.after, None, false, 0).await;
             }
             fed = live.upto;
             let bytes = live.bytes(zstd).cloned();
-            self.live(live.after, live.upto, bytes, live.origin == id).await;
+            self.live(live.after, live.upto, bytes, live.origin == id, live.names).await;
         }
         if let Some(member) = &mut self.member {
             member.fed = member.fed.max(fed);
         }
     }
 
-    async fn live(&mut self, after: u64, upto: u64, bytes: Option<Bytes>, echo: bool) {
+    async fn live(&mut self, after: u64, upto: u64, bytes: Option<Bytes>, echo: bool, names: u32) {
         let live = crsql_protocol::session::Live {
             after,
             upto,
@@ -290,7 +292,7 @@ impl Connection {
             echo,
         };
         let outputs = self.session.handle(self.context.now_ms(), Input::Live(live));
-        self.perform(outputs, bytes).await;
+        self.perform(outputs, bytes.map(|bytes| (bytes, names))).await;
     }
 
     async fn presence(&mut self, presence: Result<Arc<(u64, Presence)>, broadcast::error::RecvError>) {
