@@ -73,8 +73,8 @@ fn whole(tie_break: u8, site: SiteId, rest: &[&[u8]], runs: &[&[u8]]) -> Vec<u8>
     let mut len = Vec::with_capacity(10);
     varint::push(&mut len, (rest_len + 2 + ONE_SITE.len() + site.0.len()) as u64);
     let start = [HEADER, tie_break];
-    let parts = [&[&len[..], &start, &ONE_SITE, &site.0], rest, runs].concat();
-    envelope::seal(&parts, Compress::No)
+    let head = [&[&len[..], &start, &ONE_SITE, &site.0], rest].concat();
+    envelope::seal(&head, runs.concat(), Compress::No)
 }
 
 /// What a short form refers to by number.
