@@ -194,7 +194,7 @@ fn changeset(state: &State, call: &mut Call<'_>) -> Result<()> {
         }
     };
     crate::alter::enter(state)?;
-    call.set_blob(&crate::changeset::build(state, &since, compress)?);
+    call.give_blob(crate::changeset::build(state, &since, compress)?);
     Ok(())
 }
 

@@ -48,6 +48,36 @@ async fn still_works(relay: &Relay, name: u8) {
 }
 
 #[tokio::test]
+async fn names_that_are_many_or_were_never_told_end_that_connection_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = relay(directory.path()).await;
+    let site =
+        |at: u32| NameRecord { kind: 0, bytes: crsql_protocol::wire::Blob(at.to_be_bytes().repeat(4)) };
+    let names = |first, count| Names { first, names: (0..count).map(site).collect() }.into();
+    // A push whose one frame is short: the site by number 5, no tables, the first run of table 0 with one row.
+    let mut unknown = vec![3, 0x95, 1, 0x91, 0x94, 1, 0, 0xc4, 16];
+    unknown.extend([7; 16]);
+    unknown.extend([0xc4, 4, 5, 0, 0, 1, 0x90, 0x90, 0xc2]);
+    let cases: [(Message, Option<Vec<u8>>, Code); 3] = [
+        (names(0, 4000), None, Code::TOO_LARGE),
+        (names(7, 1), None, Code::LOST),
+        (names(0, 2), Some(unknown), Code::LOST),
+    ];
+    for (at, (told, then, code)) in cases.into_iter().enumerate() {
+        let mut client =
+            Client::connect(relay.address(), Device::new(at as u8 + 1), &Options::default()).await;
+        client.ready().await;
+        client.send(told).await;
+        if let Some(bytes) = then {
+            client.send_bytes(bytes).await;
+        }
+        assert_eq!(client.refused().await, code);
+    }
+    still_works(&relay, 50).await;
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn garbage_instead_of_hello_closes_that_connection_alone() {
     let directory = tempfile::tempdir().unwrap();
     let relay = relay(directory.path()).await;

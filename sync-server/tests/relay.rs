@@ -29,6 +29,32 @@ async fn what_one_client_writes_comes_to_another_live_and_to_a_third_later() {
 }
 
 #[tokio::test]
+async fn who_comes_later_is_told_the_names_that_others_know_already() {
+    let directory = tempfile::tempdir().unwrap();
+    let relay = relay(directory.path()).await;
+    let options = Options::default();
+    let mut a = Client::connect(relay.address(), Device::new(1), &options).await;
+    let mut b = Client::connect(relay.address(), Device::new(2), &options).await;
+    a.ready().await;
+    b.caught_up().await;
+    let site = a.device.site;
+    a.write("one").await;
+    a.flushed().await;
+    b.until("the first row", |b| b.device.holds(site, 1)).await;
+    let mut c = Client::connect(relay.address(), Device::new(3), &options).await;
+    c.caught_up().await;
+    let (b_before, c_before) = (b.received, c.received);
+    a.write("two").await;
+    a.flushed().await;
+    b.until("the second row", |b| b.device.holds(site, 2)).await;
+    c.until("the second row", |c| c.device.holds(site, 2)).await;
+    assert_eq!(c.device.frames, a.device.frames);
+    let (b_took, c_took) = (b.received - b_before, c.received - c_before);
+    assert!(c_took > b_took + 16, "{c_took} bytes with names, {b_took} without");
+    relay.stop().await;
+}
+
+#[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart_and_positions_go_on() {
     let directory = tempfile::tempdir().unwrap();
     let first = relay(directory.path()).await;

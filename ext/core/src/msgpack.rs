@@ -267,6 +267,11 @@ impl<'a> Reader<'_, 'a> {
         }
     }
 
+    /// Whether a list comes whose first value is a number. Nothing is taken.
+    pub fn is_list_of_numbers(&self) -> bool {
+        matches!(self.rest, [Token::List(1..), Token::Number(_), ..])
+    }
+
     /// Reads past a value of any kind.
     pub fn skip(&mut self) {
         let mut open = 1usize;

@@ -1,12 +1,30 @@
 //! The result of a function call or of a virtual table's column.
 
-use std::ffi::c_char;
+use std::collections::BTreeMap;
+use std::ffi::{c_char, c_void};
 use std::marker::PhantomData;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::ValueRef;
 use rusqlite::ffi;
 
 use super::{Args, Error, Statement};
+
+/// Blobs from so many bytes on are given to SQLite as they are.
+const GIVEN_BYTES_MIN: usize = 1 << 20;
+
+/// What SQLite was given and has not released yet, by where it begins: a destructor is told nothing else.
+static GIVEN: Mutex<BTreeMap<usize, Vec<u8>>> = Mutex::new(BTreeMap::new());
+
+fn given() -> MutexGuard<'static, BTreeMap<usize, Vec<u8>>> {
+    GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// SQLite has no further use for a blob. Any thread may say so.
+unsafe extern "C" fn release(start: *mut c_void) {
+    let blob = given().remove(&(start as usize));
+    drop(blob);
+}
 
 /// Where a callback puts its value; untouched it stays NULL. Text and blobs are copied.
 pub struct Output<'a> {
@@ -76,6 +94,18 @@ impl Output<'_> {
                 ffi::SQLITE_TRANSIENT(),
             );
         }
+    }
+
+    /// A blob that is handed over: a large one is not copied.
+    pub fn give_blob(&self, value: Vec<u8>) {
+        if value.len() < GIVEN_BYTES_MIN {
+            return self.set_blob(&value);
+        }
+        let (start, len) = (value.as_ptr(), value.len() as u64);
+        given().insert(start as usize, value);
+        // SAFETY: see `set_null`; the bytes stay where they are until SQLite calls `release`, which it does even if it
+        // refuses them.
+        unsafe { ffi::sqlite3_result_blob64(self.context, start.cast(), len, Some(release)) }
     }
 
     /// Any value.

@@ -89,6 +89,7 @@ fn check(message: &Message) -> Result<(), Fault> {
             most("reason bytes", goaway.reason.len(), TEXT_BYTES_MAX)?;
             most("URL bytes", goaway.instead.as_ref().map_or(0, String::len), TEXT_BYTES_MAX)
         }
+        Message::Names(names) => most("names", names.names.len(), NAMES_MAX),
         Message::Pos(pos) if pos.upto < pos.after => {
             Err(Fault::new(Code::MALFORMED, "a position that moves backwards"))
         }

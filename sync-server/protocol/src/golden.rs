@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use crate::code::{ALL, Code};
 use crate::codec::{decode, encode};
 use crate::message::*;
+use crate::names::Lexicon;
 use crate::wire::{Blob, Chain, Fingerprint, Sum};
 
 const DOCUMENT: &str = include_str!("../../../docs/protocol.md");
@@ -114,6 +115,14 @@ fn examples() -> Vec<Message> {
         Goaway { reason: "restart".into(), reconnect_ms: 4000, instead: None }.into(),
         Ping { nonce: 3, pos: 1005, parts: 2 }.into(),
         Pong { nonce: 3 }.into(),
+        Names {
+            first: 0,
+            names: vec![
+                NameRecord { kind: 0, bytes: Blob(SITE.0.to_vec()) },
+                NameRecord { kind: 1, bytes: Blob(b"\x93\xa4todo\x01\x91\xa5title".to_vec()) },
+            ],
+        }
+        .into(),
     ]
 }
 
@@ -150,7 +159,7 @@ fn the_document_lists_every_code() {
 fn unknown_messages_are_skipped_only_from_128_on() {
     assert_eq!(decode(&[200, 1, 2, 3], 100).unwrap(), None);
     assert_eq!(decode(&[128], 100).unwrap(), None);
-    for tag in [0, 16, 19, 127] {
+    for tag in [0, 16, 20, 127] {
         assert_eq!(decode(&[tag, 0x90], 100).unwrap_err().code, Code::UNKNOWN_MESSAGE);
     }
     assert_eq!(decode(&[], 100).unwrap_err().code, Code::MALFORMED);
@@ -198,7 +207,7 @@ fn limits_hold_in_every_message() {
 
 #[test]
 fn declared_lengths_are_not_believed() {
-    for tag in 1..=18u8 {
+    for tag in 1..=19u8 {
         for bomb in
             [&[0xdd, 0xff, 0xff, 0xff, 0xff][..], &[0x9f, 0xc6, 0xff, 0xff, 0xff, 0xff], &[0x91; 5000]]
         {
@@ -215,7 +224,7 @@ proptest! {
 
     /// Nearly right bytes get further than noise.
     #[test]
-    fn damaged_messages_decode_or_fail(which in 0..17usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
+    fn damaged_messages_decode_or_fail(which in 0..18usize, at: prop::sample::Index, byte: u8, cut: prop::sample::Index) {
         let mut bytes = encode(&examples()[which]);
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -231,7 +240,7 @@ proptest! {
     fn sessions_survive_anything(
         open: bool,
         dialer: bool,
-        noise in proptest::collection::vec((0..17usize, any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        noise in proptest::collection::vec((0..18usize, any::<prop::sample::Index>(), any::<u8>()), 1..20),
     ) {
         let mut pair = crate::session::tests::Pair::new();
         if open {
@@ -274,22 +283,66 @@ fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
     assert_eq!(crsql_core::msgpack::from_slice::<Frame>(&strange).unwrap().codec, 2);
 }
 
-#[test]
-fn one_row_of_five_columns_takes_hardly_more_than_its_values_and_its_identity() {
+/// A batch of one row with five texts, and what it takes whose names are known.
+fn one_row(version: u64, key: Option<i64>) -> (usize, usize) {
     use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
     let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
     let (site, table) = (writer.site(SITE), writer.table("t", 1, &["a", "b", "c", "d", "e"]));
     let columns = vec![1, 2, 3, 4, 5];
-    let group = GroupHeader { columns, col_version: 1, site, version: 7, ..Default::default() };
-    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1000) });
+    let group = GroupHeader { columns, col_version: 1, site, version, ..Default::default() };
+    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: key });
+    if key.is_none() {
+        writer.key(&[&[1, 0x0c, 16][..], &[7; 16]].concat());
+    }
     (0..5).for_each(|_| writer.value(crsql_core::value::ValueRef::Text(b"fifteen bytes..")));
     writer.end_row();
-    let body = Blob(writer.finish(&VersionVector::default(), false));
-    let frames = vec![Frame { seq_hi: 4, last_seq: 4, body, ..frame() }];
-    let (claims, chains) = Default::default();
-    let batch = Batch { after: 100, upto: 101, part: 0, frames, claims, chains, more: false };
-    let bytes = encode(&batch.into()).len();
-    // 75 of them are the values, 32 the site and the chain.
-    assert!(bytes <= 172, "{bytes} bytes");
-    println!("{bytes} bytes");
+    // As whoever publishes a commit claims it.
+    let body = Blob(writer.finish(&versions(version, version), false));
+    let whole = Frame { site_version: version, seq_hi: 4, last_seq: 4, body, ..frame() };
+    let batch = |frame: Frame| {
+        let frames = vec![frame];
+        let (claims, chains) = Default::default();
+        encode(&Batch { after: 100, upto: 101, part: 0, frames, claims, chains, more: false }.into())
+    };
+    let (mut told, mut heard) = (Lexicon::default(), Lexicon::default());
+    let short = batch(told.shorten(&whole).unwrap());
+    heard.hear(told.since(0).unwrap()).unwrap();
+    let Some(Message::Batch(mut came)) = decode(&short, 1 << 20).unwrap() else { panic!() };
+    heard.lengthen(&mut came.frames).unwrap();
+    assert_eq!(came.frames, std::slice::from_ref(&whole));
+    (batch(whole).len(), short.len())
+}
+
+#[test]
+fn one_row_of_five_columns_takes_hardly_more_than_its_values_and_its_identity() {
+    // 75 are the values, 16 the chain; a blob as key is 16 more.
+    for (key, bar) in [(Some(1000), 130), (None, 148)] {
+        let (whole, short) = one_row(7, key);
+        println!("key {key:?}: {whole} bytes by itself, {short} once the names are known");
+        assert!(short <= bar, "{short} bytes");
+    }
+    // Numbers grow with time, and they come twice.
+    assert!(one_row(1_000_000, Some(1_000_000_000)).1 <= 140);
+}
+
+#[test]
+fn a_short_frame_is_as_the_document_shows_it() {
+    use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
+    let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
+    let (site, table) = (writer.site(SITE), writer.table("todo", 1, &["title"]));
+    let group = GroupHeader { columns: vec![1], col_version: 1, site, version: 7, ..Default::default() };
+    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1) });
+    writer.value(crsql_core::value::ValueRef::Text(b"milk"));
+    writer.end_row();
+    let body = Blob(writer.finish(&versions(7, 7), false));
+    let mut told = Lexicon::default();
+    let short = told.shorten(&Frame { seq_hi: 0, last_seq: 0, body, ..frame() }).unwrap();
+    let hex: String = rmp_serde::to_vec(&short).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(DOCUMENT.contains(&hex), "docs/protocol.md lacks: {hex}");
+    // The names are those of the document's example of their message.
+    let Some(Message::Names(names)) = examples().pop() else { panic!() };
+    assert_eq!(told.since(0), Some(names));
+    // In the long form there is no such codec.
+    let strange = rmp_serde::to_vec(&(SITE, 7, 0, 0, 0, CHAIN, 0xff, Blob(vec![1, 2]))).unwrap();
+    assert!(crsql_core::msgpack::from_slice::<Frame>(&strange).is_err());
 }

@@ -6,6 +6,7 @@
 //! - [`message`], [`codec`], [`wire`]: what travels, and its bytes.
 //! - [`session`]: one connection as a state machine.
 //! - [`ledger`], [`stage`], [`holdings`]: what a node holds, what waits for its other chunks, what is lacking.
+//! - [`names`]: what is told once and called by number from then on.
 //! - [`presence`], [`compare`]: values that live for seconds, and the search for differing rows.
 //! - [`limits`], [`code`]: the bound on everything, and the names of what goes wrong.
 //!
@@ -86,6 +87,7 @@ pub mod holdings;
 pub mod ledger;
 pub mod limits;
 pub mod message;
+pub mod names;
 pub mod presence;
 pub mod session;
 #[cfg(test)]

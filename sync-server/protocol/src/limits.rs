@@ -36,6 +36,15 @@ pub const DIGEST_ENTRIES_MAX: usize = 1 << 12;
 /// Largest packed key in a digest range, in bytes.
 pub const DIGEST_KEY_BYTES_MAX: usize = 64 << 10;
 
+/// Most names in one message.
+pub const NAMES_MAX: usize = 1 << 12;
+
+/// Longest name that may have a number, in bytes: a short frame can't grow by more than a few of these.
+pub const NAME_BYTES_MAX: usize = 1 << 10;
+
+/// Most that is kept of the names of one direction, in bytes.
+pub const NAMES_BYTES_MAX: usize = 64 << 10;
+
 /// Largest presence value, in bytes.
 pub const PRESENCE_BYTES_MAX: usize = 4 << 10;
 

@@ -10,9 +10,10 @@ mod handshake;
 pub use control::{
     DigestEntry, DigestRange, DigestRequest, DigestResponse, Error, Goaway, Ping, Pong, Presence,
 };
+pub(crate) use data::CODEC_SHORT;
 pub use data::{
-    Ack, Batch, CODEC_PLAIN, CODEC_ZSTD, ChainAt, Credit, Empty, Frame, Have, Need, NeededPart, Partial, Pos,
-    Push, Rejected,
+    Ack, Batch, CODEC_PLAIN, CODEC_ZSTD, ChainAt, Credit, Empty, Frame, Have, NameRecord, Names, Need,
+    NeededPart, Partial, Pos, Push, Rejected,
 };
 pub use handshake::{
     Ancestry, Cursor, Head, Hello, Plan, READ, SchemaAction, SchemaId, Snapshot, Terms, WRITE, Welcome,
@@ -103,4 +104,6 @@ messages! {
     Ping,
     18 /// I am.
     Pong,
+    19 /// What the sender calls by number from now on.
+    Names,
 }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crsql_core::ids::SiteId;
 use crsql_protocol::message::{Goaway, Presence};
 use crsql_protocol::{Code, Fault, Input, Session};
-use futures_util::SinkExt;
+use futures_util::{FutureExt, SinkExt};
 use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, watch};
 
 use crate::auth::{Grant, Permission};
@@ -31,6 +31,9 @@ const TICK: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 
 /// One connection of a room asks for what is missing there once in about so many ticks.
 const ASK_EVERY: u64 = 6;
+
+/// How often in a row a connection hears of nothing but the room.
+const FED_MAX: u32 = 16;
 
 /// Longer than any connection lives.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -78,6 +81,8 @@ struct Member {
     zstd: bool,
     /// The position up to which the session was told of the journal.
     fed: u64,
+    /// How many names of the room the other side was told.
+    told: u32,
     cuts: Cuts,
     progress: Option<room::Progress>,
     new_sites: BTreeSet<SiteId>,
@@ -133,7 +138,10 @@ impl Connection {
 
     async fn serve(&mut self, answers: &mut mpsc::UnboundedReceiver<Reply>) {
         let mut draining = self.context.drain.subscribe();
+        let draining = draining.wait_for(|drain| *drain);
+        tokio::pin!(draining);
         let mut leaving = false;
+        let mut fed = 0;
         let mut tick = tokio::time::interval(TICK[0]);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut quick = true;
@@ -161,22 +169,28 @@ impl Connection {
                 if wait_ms > 0 {
                     rest.as_mut().reset(tokio::time::Instant::now() + Duration::from_millis(wait_ms));
                 }
-                // In this order, so that a simulation can repeat it. What comes first is rare, or was asked for here.
+                // In this order, so that a simulation can repeat it. News of the room come first, being most of what
+                // happens, but not so often in a row that nothing else does; then what is rare, or was asked for here.
                 tokio::select! {
                     biased;
+                    _ = changed(signal), if fed < FED_MAX => Happening::Signal,
                     () = &mut rest, if wait_ms > 0 => {
                         self.pace.resume();
                         continue;
                     }
-                    _ = draining.wait_for(|drain| *drain), if !leaving => Happening::Drain,
+                    _ = &mut draining, if !leaving => Happening::Drain,
                     () = &mut expiry => Happening::Expired,
                     _ = tick.tick() => Happening::Tick,
                     Some(reply) = answers.recv() => Happening::Reply(reply),
-                    _ = changed(signal) => Happening::Signal,
                     presence = heard(present) => Happening::Presence(presence),
                     message = self.socket.recv(), if !leaving && wait_ms == 0 => Happening::Message(message),
+                    () = std::future::ready(()), if fed >= FED_MAX => {
+                        fed = 0;
+                        continue;
+                    }
                 }
             };
+            fed = if matches!(happening, Happening::Signal) { fed + 1 } else { 0 };
             match happening {
                 Happening::Message(message) => self.message(message).await,
                 Happening::Reply(reply) => self.reply(reply).await,
@@ -271,18 +285,18 @@ impl Connection {
         for live in room.recent(fed) {
             if live.after > fed {
                 // So far behind that memory has forgotten it.
-                self.live(fed, live.after, None, false).await;
+                self.live(fed, live.after, None, false, 0).await;
             }
             fed = live.upto;
             let bytes = live.bytes(zstd).cloned();
-            self.live(live.after, live.upto, bytes, live.origin == id).await;
+            self.live(live.after, live.upto, bytes, live.origin == id, live.names).await;
         }
         if let Some(member) = &mut self.member {
             member.fed = member.fed.max(fed);
         }
     }
 
-    async fn live(&mut self, after: u64, upto: u64, bytes: Option<Bytes>, echo: bool) {
+    async fn live(&mut self, after: u64, upto: u64, bytes: Option<Bytes>, echo: bool, names: u32) {
         let live = crsql_protocol::session::Live {
             after,
             upto,
@@ -290,7 +304,7 @@ impl Connection {
             echo,
         };
         let outputs = self.session.handle(self.context.now_ms(), Input::Live(live));
-        self.perform(outputs, bytes).await;
+        self.perform(outputs, bytes.map(|bytes| (bytes, names))).await;
     }
 
     async fn presence(&mut self, presence: Result<Arc<(u64, Presence)>, broadcast::error::RecvError>) {
@@ -324,13 +338,22 @@ impl Connection {
     async fn send(&mut self, bytes: Bytes) {
         self.context.metrics.bytes_out.add(bytes.len() as u64);
         self.unflushed = true;
-        let sent = tokio::time::timeout(self.patience(), self.socket.feed(Message::Binary(bytes))).await;
+        let message = Message::Binary(bytes);
+        // Hardly ever is there something to wait for.
+        let is_ready = std::future::poll_fn(|context| self.socket.poll_ready_unpin(context)).now_or_never();
+        let sent = match is_ready {
+            Some(Ok(())) => Ok(self.socket.start_send_unpin(message)),
+            _ => tokio::time::timeout(self.patience(), self.socket.feed(message)).await,
+        };
         self.closing |= !matches!(sent, Ok(Ok(())));
     }
 
     async fn flush(&mut self) {
         if std::mem::take(&mut self.unflushed) && !self.closing {
-            let sent = tokio::time::timeout(self.patience(), self.socket.flush()).await;
+            let sent = match self.socket.flush().now_or_never() {
+                Some(done) => Ok(done),
+                None => tokio::time::timeout(self.patience(), self.socket.flush()).await,
+            };
             self.closing |= !matches!(sent, Ok(Ok(())));
         }
     }

@@ -9,7 +9,7 @@ use crsql_core::ids::SiteId;
 use crsql_protocol::message::{Hello, Push, features};
 use crsql_protocol::session::{Event, Read};
 use crsql_protocol::wire::Chain;
-use crsql_protocol::{Code, Fault, Input, Output};
+use crsql_protocol::{Code, Fault, Input, Output, codec};
 
 use super::reply::Reply;
 use super::{Connection, Member};
@@ -25,15 +25,16 @@ const REPAIR_BYTES: u64 = 1 << 20;
 const HOUR_MS: u64 = 3_600_000;
 
 impl Connection {
-    /// Does all of it, in order. `live` are the bytes behind [`Output::SendLive`].
-    pub(super) async fn perform(&mut self, outputs: Vec<Output>, live: Option<Bytes>) {
+    /// Does all of it, in order. `live` are the bytes behind [`Output::SendLive`], and how many names they need.
+    pub(super) async fn perform(&mut self, outputs: Vec<Output>, live: Option<(Bytes, u32)>) {
         let mut todo = VecDeque::from(outputs);
         while let Some(output) = todo.pop_front() {
             match output {
                 Output::Send(bytes) => self.send(bytes.into()).await,
                 Output::SendLive => {
                     self.context.metrics.deliveries.add(1);
-                    if let Some(bytes) = &live {
+                    if let Some((bytes, names)) = &live {
+                        self.tell(*names).await;
                         self.send(bytes.clone()).await;
                     }
                 }
@@ -53,6 +54,18 @@ impl Connection {
                     unreachable!("an acceptor compares and applies nothing")
                 }
             }
+        }
+    }
+
+    /// Tells the names that the other side lacks, if what comes next needs some of them.
+    async fn tell(&mut self, needed: u32) {
+        let lacking = self.member.as_mut().filter(|member| member.told < needed).and_then(|member| {
+            let names = member.room.names(member.told)?;
+            member.told += names.names.len() as u32;
+            Some(names)
+        });
+        if let Some(names) = lacking {
+            self.send(codec::encode(&names.into()).into()).await;
         }
     }
 
@@ -86,6 +99,7 @@ impl Connection {
             site: hello.site,
             zstd: hello.features & features::ZSTD != 0,
             fed: 0,
+            told: 0,
             cuts: Cuts::default(),
             progress: None,
             new_sites: BTreeSet::new(),

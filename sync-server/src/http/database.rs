@@ -1,5 +1,6 @@
 //! What HTTP reads of a room's database: what somebody lacks, digests, snapshots, the schema.
 
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -10,7 +11,6 @@ use crsql_core::version_vector::VersionVector;
 use crsql_protocol::message::DigestRequest;
 use crsql_protocol::{Code, Fault};
 use serde_json::json;
-use tokio::io::AsyncReadExt;
 
 use super::answer::{Refusal, enter, hex};
 use super::changes::ranges;
@@ -19,8 +19,8 @@ use crate::auth::Permission;
 use crate::room::Rooms;
 use crate::store::{self, SnapshotFile};
 
-/// Bytes of a snapshot read at once.
-const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of a snapshot read at once: each time another thread is asked.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Takes a version vector, as `crsql_version_vector()` gives it, and answers the changeset of what is not in it.
 pub async fn need(
@@ -145,18 +145,24 @@ async fn send(file: Arc<SnapshotFile>, headers: &HeaderMap) -> Result<Response, 
         range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<u64>().ok().filter(|from| *from < file.bytes)
     });
     let told = |error: std::io::Error| Fault::new(Code::UNAVAILABLE, format!("the snapshot: {error}"));
-    let mut open = tokio::fs::File::open(&file.path).await.map_err(told)?;
-    if let Some(from) = from {
-        tokio::io::AsyncSeekExt::seek(&mut open, std::io::SeekFrom::Start(from)).await.map_err(told)?;
-    }
+    let open = std::fs::File::open(&file.path).map_err(told)?;
     let (epoch, pos, bytes) = (file.epoch, file.pos, file.bytes);
     // The file stays as long as somebody reads it.
-    let pieces = futures_util::stream::unfold((open, file), |(mut open, file)| async move {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
-        match (&mut open).take(PIECE_BYTES as u64).read_to_end(&mut piece).await {
-            Ok(0) => None,
-            Ok(_) => Some((Ok(Bytes::from(piece)), (open, file))),
-            Err(error) => Some((Err(error), (open, file))),
+    let begin = Some((open, file, from.unwrap_or(0)));
+    let pieces = futures_util::stream::unfold(begin, |reading| async move {
+        let (open, file, at) = reading?;
+        let left = usize::try_from(file.bytes - at).unwrap_or(usize::MAX);
+        let read = move || {
+            let mut piece = vec![0; left.min(PIECE_BYTES)];
+            open.read_exact_at(&mut piece, at).map(|()| (piece, open, file))
+        };
+        match tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other).flatten() {
+            Ok((piece, ..)) if piece.is_empty() => None,
+            Ok((piece, open, file)) => {
+                let at = at + piece.len() as u64;
+                Some((Ok(Bytes::from(piece)), Some((open, file, at))))
+            }
+            Err(error) => Some((Err(error), None)),
         }
     });
     let start = from.unwrap_or(0);

@@ -21,7 +21,7 @@ use std::time::Instant;
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::{RangeSet, VersionVector};
 use crsql_protocol::holdings::Needs;
-use crsql_protocol::message::{Ack, Cursor, DigestRequest, DigestResponse, Presence};
+use crsql_protocol::message::{Ack, Cursor, DigestRequest, DigestResponse, Names, Presence};
 use crsql_protocol::wire::{Chain, Fingerprint};
 use crsql_protocol::{Code, Fault, presence};
 use tokio::sync::{broadcast, watch};
@@ -165,6 +165,11 @@ impl Room {
     /// What was appended after a position, as far as it is kept in memory.
     pub fn recent(&self, after: u64) -> Vec<Arc<Live>> {
         self.recent.after(after)
+    }
+
+    /// The names that a reader lacks who was told so many.
+    pub fn names(&self, told: u32) -> Option<Names> {
+        self.recent.names(told)
     }
 
     /// Records a push and has it made durable. `reply` is called then, from another thread.
@@ -433,8 +438,7 @@ impl Listener for Room {
     fn appended(&self, appended: Appended) {
         let settings = &self.context.settings;
         let head = appended.upto;
-        let live = Live::new(appended, settings.message_bytes.bytes(), settings.raw_bytes.bytes());
-        self.recent.push(live);
+        self.recent.push(appended, settings.message_bytes.bytes(), settings.raw_bytes.bytes());
         self.signal.send_modify(|signal| signal.head = head);
         self.store.wake();
         self.trim();

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use bytes::Bytes;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::codec;
-use crsql_protocol::message::{Batch, CODEC_PLAIN, ChainAt, Frame, Message};
+use crsql_protocol::message::{Batch, CODEC_PLAIN, ChainAt, Frame, Message, Names};
+use crsql_protocol::names::Lexicon;
 
 use super::check;
 use crate::journal::{Appended, Item};
@@ -26,6 +27,8 @@ pub struct Live {
     pub upto: u64,
     /// Which connection pushed it.
     pub origin: u64,
+    /// How many names of the room a reader must have been told.
+    pub names: u32,
     /// The message, for whoever can decompress.
     bytes: Option<Bytes>,
     /// The message for those who cannot, made when the first of them comes; the same if nothing is compressed.
@@ -38,22 +41,24 @@ pub struct Live {
 #[derive(Debug, Default)]
 pub struct Recent {
     batches: Mutex<(VecDeque<Arc<Live>>, usize)>,
+    /// What is called by number in them.
+    names: Mutex<Lexicon>,
 }
 
 impl Live {
-    /// Encodes what was appended, if it is no longer than `message_bytes`.
-    pub fn new(appended: Appended, message_bytes: usize, raw_bytes: usize) -> Live {
+    fn new(appended: Appended, message_bytes: usize, raw_bytes: usize, names: &mut Lexicon) -> Live {
         let Appended { after, upto, origin, items } = appended;
         let size: u64 = items.iter().map(|(item, _)| item.wire_bytes()).sum();
         let fits = size <= message_bytes as u64;
-        let bytes = fits.then(|| encoded(after, upto, &items, None)).flatten();
+        let mut shorten = |frame: Frame| names.shorten(&frame).unwrap_or(frame);
+        let bytes = fits.then(|| encoded(after, upto, &items, None, &mut shorten)).flatten();
         let is_plain = items.iter().all(|(item, _)| {
             matches!(item, Item::Claim(_)) || matches!(item, Item::Frame(f) if f.codec == CODEC_PLAIN)
         });
         let plain = if is_plain { OnceLock::from(bytes.clone()) } else { OnceLock::new() };
         // Once encoded, the items are of no further use, save to be decompressed.
         let items = if is_plain { Vec::new() } else { items };
-        Live { after, upto, origin, bytes, plain, items, raw_bytes }
+        Live { after, upto, origin, names: names.len(), bytes, plain, items, raw_bytes }
     }
 
     /// The message for a reader; none if it is too long to be sent at once.
@@ -64,15 +69,18 @@ impl Live {
         self.plain
             .get_or_init(|| {
                 self.bytes.as_ref()?;
-                encoded(self.after, self.upto, &self.items, Some(self.raw_bytes))
+                encoded(self.after, self.upto, &self.items, Some(self.raw_bytes), &mut |frame| frame)
             })
             .as_ref()
     }
 }
 
 impl Recent {
-    /// Adds a batch and forgets the oldest.
-    pub fn push(&self, live: Live) {
+    /// Encodes what was appended, if it is no longer than `message_bytes`, and forgets the oldest.
+    pub fn push(&self, appended: Appended, message_bytes: usize, raw_bytes: usize) {
+        let mut names = self.names.lock().unwrap_or_else(|e| e.into_inner());
+        let live = Live::new(appended, message_bytes, raw_bytes, &mut names);
+        drop(names);
         let mut batches = self.batches.lock().unwrap_or_else(|e| e.into_inner());
         batches.1 += live.weight();
         batches.0.push_back(Arc::new(live));
@@ -80,6 +88,11 @@ impl Recent {
             let Some(oldest) = batches.0.pop_front() else { break };
             batches.1 -= oldest.weight();
         }
+    }
+
+    /// The names that somebody lacks who was told so many.
+    pub fn names(&self, told: u32) -> Option<Names> {
+        self.names.lock().unwrap_or_else(|e| e.into_inner()).since(told)
     }
 
     /// What came after a position, as far as it is kept: nothing before the first was lost only if that begins there.
@@ -97,8 +110,15 @@ impl Live {
     }
 }
 
-fn encoded(after: u64, upto: u64, items: &[(Item, bool)], unpack: Option<usize>) -> Option<Bytes> {
+fn encoded(
+    after: u64,
+    upto: u64,
+    items: &[(Item, bool)],
+    unpack: Option<usize>,
+    frame: &mut dyn FnMut(Frame) -> Frame,
+) -> Option<Bytes> {
     let (frames, claims, chains) = gathered(items.iter().map(|(item, _)| item), unpack)?;
+    let frames = frames.into_iter().map(frame).collect();
     let batch = Batch { after, upto, part: 0, frames, claims, chains, more: false };
     Some(codec::encode(&Message::Batch(batch)).into())
 }
@@ -127,7 +147,7 @@ mod tests {
     use super::*;
     use crate::journal::Claim;
 
-    fn live(after: u64, bytes: usize) -> Live {
+    fn appended(after: u64, bytes: usize) -> Appended {
         let body = crsql_protocol::wire::Blob(vec![0; bytes]);
         let frame = Frame {
             site: crsql_core::ids::SiteId([1; 16]),
@@ -140,17 +160,21 @@ mod tests {
             body,
         };
         let items = vec![(Item::Frame(frame), false), (Item::Claim(Claim::default()), false)];
-        Live::new(Appended { after, upto: after + 2, origin: 0, items }, 1 << 20, 1 << 20)
+        Appended { after, upto: after + 2, origin: 0, items }
+    }
+
+    fn live(after: u64, bytes: usize) -> Live {
+        Live::new(appended(after, bytes), 1 << 20, 1 << 20, &mut Lexicon::default())
     }
 
     #[test]
     fn what_is_kept_is_bounded_in_bytes_and_number() {
         let recent = Recent::default();
-        (0..20).for_each(|at| recent.push(live(2 * at, 100_000)));
+        (0..20).for_each(|at| recent.push(appended(2 * at, 100_000), 1 << 20, 1 << 20));
         let kept = recent.after(0);
         assert!((9..=10).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last().map(|live| live.upto), Some(40));
-        (20..3000).for_each(|at| recent.push(live(2 * at, 1)));
+        (20..3000).for_each(|at| recent.push(appended(2 * at, 1), 1 << 20, 1 << 20));
         assert_eq!(recent.after(0).len(), COUNT);
         assert_eq!(recent.after(5997).len(), 2);
         assert!(recent.after(6000).is_empty());

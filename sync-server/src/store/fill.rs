@@ -7,24 +7,18 @@
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 
+use crsql_client::replica::pack::packed;
 use crsql_core::changeset::{Order, split_each};
 use crsql_core::ids::SiteId;
 use crsql_core::version_vector::VersionVector;
 use crsql_protocol::holdings::Needs;
-use crsql_protocol::message::{CODEC_ZSTD, ChainAt, Frame};
+use crsql_protocol::message::{ChainAt, Frame};
 use crsql_protocol::session::Parcel;
-use crsql_protocol::wire::Blob;
 
 use super::{Store, StoreError, vector};
 
 /// A delta is cut into frames of about this many bytes before compression.
 const PIECE_BYTES: usize = 128 << 10;
-
-/// Shorter frames are not compressed: it would cost more than it saves.
-const COMPRESS_MIN: usize = 256;
-
-/// The level of compression: beyond it, time grows faster than what it saves.
-const LEVEL: i32 = 3;
 
 /// A delta on its way to one reader.
 #[derive(Debug)]
@@ -54,7 +48,8 @@ impl Store {
         let mut frames = 0;
         let mut out = BufWriter::new(tempfile::tempfile()?);
         split_each(&changeset, PIECE_BYTES, Order::AsGiven, &VersionVector::default(), |piece| {
-            let frame = compressed(Frame::delta(SiteId::default(), piece.bytes), zstd);
+            let frame = Frame::delta(SiteId::default(), piece.bytes);
+            let frame = if zstd { packed(frame) } else { frame };
             let bytes = rmp_serde::to_vec(&frame).map_err(std::io::Error::other)?;
             out.write_all(&(bytes.len() as u32).to_le_bytes())?;
             frames += 1;
@@ -99,16 +94,5 @@ impl Fill {
     /// Whether all of it was given away.
     pub fn is_over(&self) -> bool {
         self.frames == 0 && self.claims.is_empty()
-    }
-}
-
-/// The frame with a compressed body, if that is wanted and pays.
-fn compressed(frame: Frame, zstd: bool) -> Frame {
-    if !zstd || frame.body.0.len() < COMPRESS_MIN {
-        return frame;
-    }
-    match zstd::bulk::compress(&frame.body.0, LEVEL) {
-        Ok(body) if body.len() < frame.body.0.len() => Frame { codec: CODEC_ZSTD, body: Blob(body), ..frame },
-        _ => frame,
     }
 }

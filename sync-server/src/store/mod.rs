@@ -32,6 +32,9 @@ pub use snapshot::SnapshotFile;
 /// Room databases open over all rooms.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
+/// What a power failure takes away is read from the journal again.
+const SYNCHRONOUS: &str = "normal";
+
 /// Where the database stands, and the chunks that wait for others of their version.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS __crsql_relay (
@@ -232,8 +235,7 @@ impl Store {
         let connection = Connection::open(&self.path)?;
         connection.busy_timeout(std::time::Duration::from_secs(10))?;
         connection.query_row("PRAGMA journal_mode = wal", [], |_| Ok(()))?;
-        // What a power failure takes away is read from the journal again.
-        connection.pragma_update(None, "synchronous", "normal")?;
+        connection.pragma_update(None, "synchronous", SYNCHRONOUS)?;
         crsql::register(&connection).map_err(|error| StoreError::Extension(error.to_string()))?;
         connection.execute_batch(TABLES)?;
         let stood: Option<(i64, i64)> = connection

@@ -103,6 +103,14 @@ fn messages() -> Vec<Vec<u8>> {
     all.push(encode(&Message::Ack(Ack { id: 1, pos: 2, held, rejected: vec![] })));
     all.push(encode(&Message::Pos(Pos { after: 1, upto: 2, parts: 0 })));
     all.push(encode(&Message::Credit(Credit { bytes: 1 << 20, pos: 3 })));
+    // Names, and a push whose one frame is short: one row of a table by number, as docs/protocol.md shows it.
+    let name = |kind, bytes: &[u8]| NameRecord { kind, bytes: crsql_protocol::wire::Blob(bytes.to_vec()) };
+    let names = vec![name(0, &[7; 16]), name(1, b"\x93\xa4todo\x01\x91\xa5title")];
+    all.push(encode(&Message::Names(Names { first: 0, names })));
+    let mut short = vec![3, 0x95, 1, 0x91, 0x94, 7, 0, 0xc4, 16];
+    short.extend([7; 16]);
+    short.extend(b"\xc4\x15\0\x06\x01\0\x01\x01\x02\x01\x01\0\x01\x02\x01\0\x07\0\x84milk\x90\x90\xc2");
+    all.push(short);
     all
 }
 

@@ -44,20 +44,24 @@ impl Compress {
     }
 }
 
-/// Wraps the payload that `parts` make up.
-pub(super) fn seal(parts: &[&[u8]], compress: Compress) -> Vec<u8> {
-    let raw_len = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(PREFIX_LEN_MAX + raw_len);
-    out.extend_from_slice(MAGIC);
-    out.push(FORMAT);
-    out.push(CODEC_NONE);
-    varint::push(&mut out, raw_len as u64);
-    let checksum_at = out.len();
-    out.extend_from_slice(&[0; CHECKSUM_LEN]);
-    let payload_at = out.len();
-    for part in parts {
-        out.extend_from_slice(part);
+/// Wraps the payload that `head` and `body` make up. The body is most of it and stays where it is, if it is not
+/// compressed.
+pub(super) fn seal(head: &[&[u8]], body: Vec<u8>, compress: Compress) -> Vec<u8> {
+    let head_len: usize = head.iter().map(|part| part.len()).sum();
+    let raw_len = head_len + body.len();
+    let mut before = Vec::with_capacity(PREFIX_LEN_MAX + head_len);
+    before.extend_from_slice(MAGIC);
+    before.push(FORMAT);
+    before.push(CODEC_NONE);
+    varint::push(&mut before, raw_len as u64);
+    let checksum_at = before.len();
+    before.extend_from_slice(&[0; CHECKSUM_LEN]);
+    let payload_at = before.len();
+    for part in head {
+        before.extend_from_slice(part);
     }
+    let mut out = body;
+    out.splice(0..0, before);
     if compress.is_wanted(&out[payload_at..]) {
         let packed = lz4_flex::block::compress(&out[payload_at..]);
         if packed.len() < raw_len {

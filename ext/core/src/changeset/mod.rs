@@ -56,7 +56,7 @@ mod value;
 mod varint;
 mod writer;
 
-pub use bare::{bare, dressed};
+pub use bare::{Name, bare, dressed, long, short};
 pub use changes::{write_changes, write_changes_telling};
 pub use envelope::Compress;
 pub use error::ChangesetError;

@@ -207,7 +207,7 @@ impl Writer {
         let header = header::encode(self.tie_break, &self.sites, &self.tables, &claims, self.told.as_ref());
         let mut header_len = Vec::with_capacity(10);
         varint::push(&mut header_len, header.len() as u64);
-        envelope::seal(&[&header_len, &header, &self.runs], compress)
+        envelope::seal(&[&header_len, &header], self.runs, compress)
     }
 
     fn claims(&mut self, claims: &VersionVector) -> Vec<Claim> {

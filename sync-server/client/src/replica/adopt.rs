@@ -20,6 +20,10 @@ use crate::{Error, Result};
 #[cfg(feature = "tokio")]
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+/// What taking over a copy may keep in memory, in KiB.
+#[cfg(feature = "tokio")]
+const CACHE_KIB: i64 = 64 << 10;
+
 /// Tables of the extension that say how this database is set up, not what it holds.
 const OURS: [&str; 4] = ["crsql_tracked_peers", "__crsql_config", "__crsql_member", "__crsql_loser"];
 
@@ -83,7 +87,8 @@ impl Snapshot {
 
 impl Replica {
     /// Takes over everything from a snapshot, a database file that nobody else uses and that may be changed. `cursor`
-    /// is where reading `peer` goes on. All connections must have ended.
+    /// is where reading `peer` goes on. All connections must have ended. Of a file in WAL mode the log then has all of
+    /// it: have it checkpointed.
     ///
     /// # Errors
     /// SQLite's; [`Error::InTransaction`]. Nothing was changed then.
@@ -92,7 +97,11 @@ impl Replica {
         let Some(path) = self.conn.path().filter(|path| !path.is_empty()).map(str::to_owned) else {
             return Ok(Adoption::Declined("this database is not in a file".into()));
         };
-        let copy = match self.begin_again(Connection::open(snapshot)?, peer, cursor)? {
+        let copy = Connection::open(snapshot)?;
+        // It is thrown away, whatever happens: waiting for the disk is for what stays.
+        copy.pragma_update(None, "synchronous", "OFF")?;
+        copy.pragma_update(None, "journal_mode", "MEMORY")?;
+        let copy = match self.begin_again(copy, peer, cursor)? {
             Ok(report) => return Ok(Adoption::BeganAgain(report)),
             Err(copy) => copy,
         };
@@ -104,6 +113,9 @@ impl Replica {
         let plain = Connection::open(&path)?;
         plain.busy_timeout(PATIENCE)?;
         plain.pragma_update(None, "synchronous", "FULL")?;
+        // A page that leaves the cache early is written twice, and all frames after it get new checksums.
+        plain.pragma_update(None, "cache_size", -CACHE_KIB)?;
+        plain.pragma_update(None, "wal_autocheckpoint", 0)?;
         Folded::attach(&plain, &snapshot.to_string_lossy())?;
         plain.execute_batch("BEGIN")?;
         // From here on nobody else writes, so what is read below is all there is.

@@ -15,7 +15,7 @@ mod digest;
 mod fork;
 mod journal;
 mod ledger;
-pub(crate) mod pack;
+pub mod pack;
 mod publish;
 mod tables;
 mod take;

@@ -19,6 +19,11 @@ const PACK_MIN: usize = 256;
 #[cfg(feature = "zstd")]
 const LEVEL: i32 = 3;
 
+/// The shortest repetition that counts. The level's own, 5, finds many by chance in digits and hexadecimal ids, each
+/// dearer than the digits: with 6 these take 8 % to 15 % less and texts up to 3 % more.
+#[cfg(feature = "zstd")]
+const REPETITION_MIN: u32 = 6;
+
 /// The longest body that a frame may unpack to, in bytes.
 #[cfg(feature = "zstd")]
 const UNPACKED_MAX: usize = crsql_protocol::limits::MESSAGE_BYTES_MAX;
@@ -55,7 +60,12 @@ pub fn packed(frame: Frame) -> Frame {
     if frame.codec != CODEC_PLAIN || frame.body.0.len() < PACK_MIN {
         return frame;
     }
-    match zstd::bulk::compress(&frame.body.0, LEVEL) {
+    let compress = || {
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        compressor.set_parameter(zstd::zstd_safe::CParameter::MinMatch(REPETITION_MIN))?;
+        compressor.compress(&frame.body.0)
+    };
+    match compress() {
         Ok(body) if body.len() < frame.body.0.len() => Frame { codec: CODEC_ZSTD, body: Blob(body), ..frame },
         _ => frame,
     }
@@ -77,9 +87,8 @@ mod tests {
 
     use super::*;
 
-    /// 20,000 rows of five texts of 15 letters, of which 10 digits are chance, which is 4.2 bytes of each.
-    #[test]
-    fn a_bulk_insert_takes_21_bytes_a_change_and_9_compressed() {
+    /// The frames of 20,000 rows of five such texts, in one transaction.
+    fn bulk(text: impl Fn(u64) -> String) -> Vec<Frame> {
         let mut writer = Writer::new(TieBreak::Site);
         let site = writer.site(SiteId([7; 16]));
         let table = writer.table("item", 1, &["a", "b", "c", "d", "e"]);
@@ -91,23 +100,30 @@ mod tests {
         for _ in 0..20_000 {
             for _ in 0..5 {
                 dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-                let text = format!("user-{:010}", (dice ^ (dice >> 29)) % 10_000_000_000);
-                writer.value(ValueRef::Text(text.as_bytes()));
+                writer.value(ValueRef::Text(text(dice ^ (dice >> 29)).as_bytes()));
             }
             writer.end_row();
         }
         let bytes = writer.finish(&VersionVector::default(), false);
         let pieces = split(&bytes, 128 << 10, Order::BySeq, &VersionVector::default()).unwrap();
-        let frames: Vec<Frame> =
-            pieces.into_iter().map(|piece| Frame::delta(SiteId([7; 16]), piece.bytes)).collect();
-        let a_change =
-            |frames: &[Frame]| frames.iter().map(Frame::wire_bytes).sum::<usize>() as f64 / 100_000.0;
-        let raw = a_change(&frames);
-        let packed: Vec<Frame> = frames.iter().cloned().map(packed).collect();
-        println!("{raw:.1} bytes a change, {:.1} compressed", a_change(&packed));
-        assert!(raw <= 21.0, "{raw}");
-        assert!(a_change(&packed) <= 9.0, "{}", a_change(&packed));
-        let back: Vec<Frame> = packed.into_iter().map(unpacked).collect();
-        assert_eq!(back, frames);
+        pieces.into_iter().map(|piece| Frame::delta(SiteId([7; 16]), piece.bytes)).collect()
+    }
+
+    /// Texts of 15 letters: of some, 10 digits are chance, which is 4.2 bytes, of others all 15, which is 7.5.
+    #[test]
+    fn a_bulk_insert_takes_21_bytes_a_change_and_9_compressed() {
+        let digits = |chance: u64| format!("user-{:010}", chance % 10_000_000_000);
+        let hex = |chance: u64| format!("{:015x}", chance >> 4);
+        for (name, frames, bar) in [("digits", bulk(digits), 6.0), ("hexadecimal", bulk(hex), 9.0)] {
+            let a_change =
+                |frames: &[Frame]| frames.iter().map(Frame::wire_bytes).sum::<usize>() as f64 / 100_000.0;
+            let raw = a_change(&frames);
+            let packed: Vec<Frame> = frames.iter().cloned().map(packed).collect();
+            println!("{name}: {raw:.1} bytes a change, {:.1} compressed", a_change(&packed));
+            assert!(raw <= 21.0, "{raw}");
+            assert!(a_change(&packed) <= bar, "{name}: {}", a_change(&packed));
+            let back: Vec<Frame> = packed.into_iter().map(unpacked).collect();
+            assert_eq!(back, frames);
+        }
     }
 }

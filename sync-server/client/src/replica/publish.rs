@@ -7,6 +7,8 @@
 //! The chain is drawn when a version is published, over what was published: `chain(v) = blake3(chain before, site, v,
 //! blake3(changeset))`. Two files that publish different things under one version have different chains from then on.
 
+use std::borrow::Cow;
+
 use crsql_core::change::Change;
 use crsql_core::changeset::{
     Changeset, ChangesetError, Order, Piece, split, split_each, write_changes_telling,
@@ -86,16 +88,18 @@ impl Replica {
             (Some((first, _)), Some(last)) => (first, last),
             _ => return Ok(()),
         };
-        let bytes: Vec<u8> = self
-            .conn
-            .prepare_cached("SELECT crsql_changeset(?1, 0, ?2)")?
-            .query_row(params![before.encode(), self.seen as i64], |row| row.get(0))?;
-        let bytes = shortened(only_of(bytes, self.site)?)?;
+        // It is read where the extension wrote it: a large one is in memory once.
+        let conn = self.conn.clone();
+        let mut select = conn.prepare_cached("SELECT crsql_changeset(?1, 0, ?2)")?;
+        let mut rows = select.query(params![before.encode(), self.seen as i64])?;
+        let row = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        let bytes = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+        let bytes = &shortened(only_of(bytes, self.site)?)?[..];
         let mut claims = VersionVector::default();
         for (lo, hi) in versions.iter() {
             claims.insert_range(self.site, lo, hi);
         }
-        let chain = link(self.ledger.head(self.site).chain, self.site, last, &bytes);
+        let chain = link(self.ledger.head(self.site).chain, self.site, last, bytes);
         let head = Head { version: last, chain };
         let chains = vec![ChainAt { site: self.site, version: last, chain }];
         self.ledger.claim(&claims, &chains);
@@ -104,10 +108,10 @@ impl Replica {
             return self.restart_journal();
         }
         if first == last && bytes.len() > STREAMED_BYTES_MIN {
-            return self.append_chunks(head, &bytes, &claims);
+            return self.append_chunks(head, bytes, &claims);
         }
         let order = if first == last { Order::BySeq } else { Order::AsGiven };
-        let pieces = split(&bytes, CHUNK_BYTES, order, &claims).map_err(damaged)?;
+        let pieces = split(bytes, CHUNK_BYTES, order, &claims).map_err(damaged)?;
         let names = Names::Versions(self.site, first, last);
         if is_empty(&pieces)? {
             return self.append(names, Content { frames: Vec::new(), claims, chains }, None);
@@ -189,7 +193,7 @@ fn is_empty(pieces: &[Piece]) -> Result<bool> {
 
 /// A small changeset without the names of the columns that it says nothing about: of a wide table they would be most
 /// of it.
-fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
+fn shortened(bytes: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>> {
     if bytes.len() > SMALL_BYTES {
         return Ok(bytes);
     }
@@ -197,15 +201,16 @@ fn shortened(bytes: Vec<u8>) -> Result<Vec<u8>> {
     let changes = Changeset::changes(&bytes).map_err(damaged)?;
     let told = changeset.told();
     let short = write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told);
-    Ok(if short.len() < bytes.len() { short } else { bytes })
+    drop(changeset);
+    Ok(if short.len() < bytes.len() { short.into() } else { bytes })
 }
 
 /// The changeset without what others wrote or what has no identity, such as rows inserted into `crsql_changes`
 /// without their site_version: we may speak for ourselves only.
-fn only_of(bytes: Vec<u8>, site: SiteId) -> Result<Vec<u8>> {
+fn only_of(bytes: &[u8], site: SiteId) -> Result<Cow<'_, [u8]>> {
     let is_ours = |change: &Change| change.stamp.site == site && change.stamp.version > 0;
     {
-        let changeset = Changeset::open(&bytes, &Default::default()).map_err(damaged)?;
+        let changeset = Changeset::open(bytes, &Default::default()).map_err(damaged)?;
         let mut reader = changeset.reader();
         let mut all_ours = true;
         while let Some(run) = reader.next_run().map_err(damaged)? {
@@ -215,12 +220,12 @@ fn only_of(bytes: Vec<u8>, site: SiteId) -> Result<Vec<u8>> {
                 .all(|group| changeset.sites()[group.site as usize] == site && group.version > 0);
         }
         if all_ours {
-            return Ok(bytes);
+            return Ok(bytes.into());
         }
-        let mut changes = Changeset::changes(&bytes).map_err(damaged)?;
+        let mut changes = Changeset::changes(bytes).map_err(damaged)?;
         changes.retain(is_ours);
         let told = changeset.told();
-        Ok(write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told))
+        Ok(write_changes_telling(changeset.tie_break(), &changes, changeset.claims(), told).into())
     }
 }
 

@@ -298,12 +298,23 @@ impl Engine {
         }
         answer.send(is_done).ok();
         match adopted? {
-            Adoption::Done | Adoption::BeganAgain(_) => {}
+            Adoption::Done | Adoption::BeganAgain(_) => self.checkpoint(),
             Adoption::Declined(reason) => {
                 self.targets[target].fault = Some(format!("no snapshot: {reason}"));
             }
         }
         Ok(())
+    }
+
+    /// Has the log taken into the file by a thread of its own: after a copy of a room it is as long as the file, and
+    /// nobody should wait for it. If this fails, the next commit does it.
+    fn checkpoint(&self) {
+        let Some(path) = self.node.replica().connection().path().map(str::to_owned) else { return };
+        std::thread::spawn(move || {
+            if let Ok(conn) = Connection::open(path) {
+                conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).ok();
+            }
+        });
     }
 
     fn add(&mut self, link: LinkId, target: Option<usize>, name: String, out: mpsc::UnboundedSender<Out>) {

@@ -48,8 +48,8 @@ impl Fetch<'_> {
     pub async fn run(&self, token: Option<String>, commands: &mpsc::Sender<Command>) -> Result<(), String> {
         let file = self.file();
         self.forget_others(&file);
-        let mut attempt = 0;
-        while let Err(error) = self.load(&file, token.as_deref(), commands).await {
+        let (mut attempt, mut hasher) = (0, blake3::Hasher::new());
+        while let Err(error) = self.load(&file, token.as_deref(), commands, &mut hasher).await {
             attempt += 1;
             if attempt == ATTEMPTS || error.is_final {
                 std::fs::remove_file(&file).ok();
@@ -57,11 +57,7 @@ impl Fetch<'_> {
             }
             tokio::time::sleep(Duration::from_millis(100 << attempt)).await;
         }
-        let checked = {
-            let (file, sum) = (file.clone(), self.snapshot.checksum.0);
-            tokio::task::spawn_blocking(move || Ok::<_, std::io::Error>(digest(&file)?[..16] == sum)).await
-        };
-        if !matches!(checked, Ok(Ok(true))) {
+        if hasher.finalize().as_bytes()[..16] != self.snapshot.checksum.0 {
             std::fs::remove_file(&file).ok();
             return Err("the snapshot came damaged".into());
         }
@@ -100,19 +96,26 @@ impl Fetch<'_> {
         }
     }
 
-    /// Loads what is lacking of the file.
+    /// Loads what is lacking of the file. `hasher` has seen all of it then.
     async fn load(
         &self,
         path: &Path,
         token: Option<&str>,
         commands: &mpsc::Sender<Command>,
+        hasher: &mut blake3::Hasher,
     ) -> Result<(), Failed> {
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         let mut done = file.metadata()?.len();
         let total = self.snapshot.bytes;
         if done > total {
             file.set_len(0)?;
             done = 0;
+        }
+        // Each attempt looks at what the last ones left as it is on disk.
+        hasher.reset();
+        if done > 0 {
+            let read = file.try_clone()?;
+            *hasher = tokio::task::spawn_blocking(move || digest(read)).await??;
         }
         if done == total {
             return Ok(());
@@ -122,6 +125,7 @@ impl Fetch<'_> {
             StatusCode::PARTIAL_CONTENT => {}
             StatusCode::OK => {
                 file.set_len(0)?;
+                hasher.reset();
                 done = 0;
             }
             status => return Err(Failed { text: status.to_string(), is_final: status.is_client_error() }),
@@ -135,6 +139,7 @@ impl Fetch<'_> {
                 return Err(Failed { text: "it is longer than was said".into(), is_final: true });
             }
             file.write_all(&piece)?;
+            hasher.update(&piece);
             if done - told >= STATUS_BYTES {
                 told = done;
                 commands.try_send(Command::Fetching { target: self.target, done, total }).ok();
@@ -183,11 +188,12 @@ async fn send(
     Ok(sender.send_request(request).await?)
 }
 
-fn digest(path: &Path) -> std::io::Result<[u8; 32]> {
-    let (mut file, mut hasher, mut piece) = (File::open(path)?, blake3::Hasher::new(), vec![0; 1 << 16]);
+/// What is in a file.
+fn digest(mut file: File) -> std::io::Result<blake3::Hasher> {
+    let (mut hasher, mut piece) = (blake3::Hasher::new(), vec![0; 1 << 16]);
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(*hasher.finalize().as_bytes()),
+            0 => return Ok(hasher),
             read => drop(hasher.update(&piece[..read])),
         }
     }

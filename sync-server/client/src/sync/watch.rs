@@ -9,6 +9,9 @@ use tokio::sync::mpsc;
 use super::absolute;
 use super::engine::Command;
 
+/// How long nothing is looked at after an event.
+const REST: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Watches until it is dropped.
 #[derive(Debug)]
 pub struct Watcher {
@@ -40,6 +43,8 @@ impl Watcher {
                 // If the queue is full, the thread is busy and will look anyway.
                 commands.try_send(Command::Look).ok();
             }
+            // A large commit is thousands of writes, and equal events become one while nobody takes them.
+            std::thread::sleep(REST);
         });
         let watcher = watcher.ok().and_then(|mut watcher| {
             watcher.watch(&directory, RecursiveMode::NonRecursive).ok()?;

@@ -15,6 +15,8 @@ pub const CODEC_PLAIN: u8 = 0;
 pub const CODEC_ZSTD: u8 = 1;
 /// On the wire alone: the body is the bare form of the changeset, which has nothing that the frame says.
 const CODEC_BARE: u8 = 2;
+/// Never on the wire: the body is the short form, which has the site as well; see [`crate::names`].
+pub(crate) const CODEC_SHORT: u8 = 0xff;
 
 /// Longer bodies travel as they are: what their envelope takes is nothing beside the rest.
 const BARE_BYTES_MAX: usize = 4096;
@@ -33,8 +35,22 @@ record! {
     }
 }
 
+record! {
+    /// A whole frame as it travels among those who share its names.
+    pub struct ShortRecord {
+        pub site_version: u64,
+        pub last_seq: u64,
+        pub chain: Chain,
+        pub body: Blob,
+    }
+}
+
 impl Serialize for Frame {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.codec == CODEC_SHORT {
+            let (site_version, last_seq, chain) = (self.site_version, self.last_seq, self.chain);
+            return (site_version, last_seq, chain, BlobRef(&self.body.0)).serialize(serializer);
+        }
         let is_small = self.codec == CODEC_PLAIN && self.body.0.len() <= BARE_BYTES_MAX;
         let bare = is_small.then(|| changeset::bare(&self.body.0, self.site)).flatten();
         let (codec, body) = match &bare {
@@ -56,6 +72,11 @@ impl Serialize for Frame {
 
 impl Read for Frame {
     fn read(input: &mut Reader<'_, '_>) -> Result<Frame, Malformed> {
+        if input.is_list_of_numbers() {
+            let ShortRecord { site_version, last_seq, chain, body } = ShortRecord::read(input)?;
+            let (site, seq_lo, seq_hi, codec) = (SiteId::default(), 0, last_seq, CODEC_SHORT);
+            return Ok(Frame { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body });
+        }
         let record = FrameRecord::read(input)?;
         let FrameRecord { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body } = record;
         // What can't be dressed keeps its codec, and is set aside for it: one bad frame, not one bad message.
@@ -64,6 +85,7 @@ impl Read for Frame {
                 Ok(body) => (CODEC_PLAIN, Blob(body)),
                 Err(_) => (codec, body),
             },
+            CODEC_SHORT => return Err(Malformed("a codec that does not travel".into())),
             _ => (codec, body),
         };
         Ok(Frame { site, site_version, seq_lo, seq_hi, last_seq, chain, codec, body })
@@ -286,5 +308,26 @@ record! {
     pub struct Empty {
         /// The versions.
         pub versions: VersionVector,
+    }
+}
+
+record! {
+    /// What the sender calls by number from now on, counted from 0 in each direction.
+    pub struct Names {
+        /// The number of the first of these.
+        pub first: u32,
+        /// The names.
+        pub names: Vec<NameRecord>,
+    }
+}
+
+record! {
+    /// Something with a number.
+    #[derive(Hash)]
+    pub struct NameRecord {
+        /// 0: a site, 1: a table with its columns.
+        pub kind: u8,
+        /// A site's 16 bytes, or an entry of the tables of a changeset's header.
+        pub bytes: Blob,
     }
 }

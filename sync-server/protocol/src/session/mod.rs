@@ -32,6 +32,7 @@ use crate::code::{Code, Fault};
 use crate::codec;
 use crate::limits::{HELLO_BYTES_MAX, Limits, Rate, TEXT_BYTES_MAX};
 use crate::message::*;
+use crate::names::Lexicon;
 
 use accept::Acceptor;
 use dial::Dialer;
@@ -85,6 +86,10 @@ pub(crate) struct Link {
     heard_ms: u64,
     pinged_ms: u64,
     pings: u64,
+    /// What the peer calls by number.
+    heard: Lexicon,
+    /// What a dialer calls by number; an acceptor's driver has its own.
+    pub told: Lexicon,
     read_after_ms: u64,
     messages: Rate,
     bytes: Rate,
@@ -207,8 +212,12 @@ impl Session {
             };
             link.read_after_ms = link.now_ms.saturating_add(messages.max(bytes));
         }
-        let Some(message) = codec::decode(bytes, bytes_max)? else { return Ok(()) };
+        let Some(mut message) = codec::decode(bytes, bytes_max)? else { return Ok(()) };
+        if let Message::Push(Push { frames, .. }) | Message::Batch(Batch { frames, .. }) = &mut message {
+            link.heard.lengthen(frames)?;
+        }
         match message {
+            Message::Names(names) if link.open => link.heard.hear(names),
             Message::Error(error) => link.peer_error(error),
             Message::Ping(ping) if link.open => {
                 link.send(Pong { nonce: ping.nonce });
@@ -287,6 +296,8 @@ impl Link {
             heard_ms: 0,
             pinged_ms: 0,
             pings: 0,
+            heard: Lexicon::default(),
+            told: Lexicon::default(),
             read_after_ms: 0,
             messages: Rate::new(limits.messages_per_second),
             bytes: Rate::new(limits.bytes_per_second),

@@ -113,6 +113,11 @@ impl Outbox {
             let whole = claims.ranges().flat_map(|(site, lo, hi)| (lo..=hi).take(1).map(move |v| (site, v)));
             let versions = frames.iter().map(|frame| (frame.site, frame.site_version)).chain(whole);
             let versions = versions.filter(|(_, version)| *version > 0).collect();
+            let known = link.told.len();
+            let frames = frames.into_iter().map(|frame| link.told.shorten(&frame).unwrap_or(frame)).collect();
+            if let Some(names) = link.told.since(known) {
+                link.send(names);
+            }
             let bytes = link.send(Push { id: self.last_id, frames, claims, chains, more });
             self.flight_bytes += bytes;
             self.flights.insert(self.last_id, Flight { bytes, at_ms: link.now_ms, versions });
