@@ -33,7 +33,6 @@ struct Target<'c> {
     key: Vec<ValueRef<'c>>,
     place: RowPlace,
     clock: RowClock,
-    shown: Value,
     /// Where the other arguments begin.
     rest: usize,
 }
@@ -76,27 +75,38 @@ impl<'c> Target<'c> {
         let clock = clock_by_key(state, &table, &key)?.filter(RowClock::is_alive);
         let (place, _) = locate(state, &table, &key)?;
         let Some(clock) = clock else { return refuse(format!("table {name:?} has no row with this key")) };
+        Ok(Target { table, typed, key, place, clock, rest })
+    }
+
+    /// What the row shows. Of a text that is at hand nobody needs to know.
+    fn shown(&self, state: &State) -> Result<Value> {
         let sql = format!(
             "SELECT {} FROM {} WHERE {}",
-            Ident(&typed.name),
-            table.sql_name(),
-            table.collated_key_condition()
+            Ident(&self.typed.name),
+            self.table.sql_name(),
+            self.table.collated_key_condition()
         );
         let mut select = state.pool.prepare(state.db, &sql)?;
-        let shown =
-            select.query_row(&key, |row| Ok(row.column_value(0).to_owned_value()))?.unwrap_or_default();
-        drop(select);
-        Ok(Target { table, typed, key, place, clock, shown, rest })
+        let shown = select.query_row(&self.key, |row| Ok(row.column_value(0).to_owned_value()))?;
+        Ok(shown.unwrap_or_default())
     }
 
-    fn with_row<T>(&self, body: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
+    fn with_row<T>(&self, state: &State, body: impl FnOnce(&Row<'_>) -> Result<T>) -> Result<T> {
         let rowid = self.place.rowid.unwrap_or(0);
         let facts_key = facts_key(&self.table, rowid, &self.place.pk);
-        body(&Row { table: &self.table, rowid, key: &self.key, facts_key: &facts_key, clock: &self.clock })
+        let shown = || self.shown(state);
+        body(&Row {
+            table: &self.table,
+            rowid,
+            key: &self.key,
+            facts_key: &facts_key,
+            clock: &self.clock,
+            shown: &shown,
+        })
     }
 
-    fn read<T>(&self, state: &State, body: impl FnOnce(&Document) -> Result<T>) -> Result<T> {
-        self.with_row(|row| read(state, row, &self.typed, self.shown.as_ref(), body))
+    fn read<T>(&self, state: &State, body: impl FnOnce(&mut Document) -> Result<T>) -> Result<T> {
+        self.with_row(state, |row| read(state, row, &self.typed, body))
     }
 
     fn refused(&self, error: impl std::fmt::Display) -> Error {
@@ -105,20 +115,19 @@ impl<'c> Target<'c> {
 
     /// Writes what `edit` does to the text, as an UPDATE of the row does.
     fn write(&self, state: &State, edit: impl FnOnce(&mut Document) -> Result<Part>) -> Result<()> {
-        let shown = self.shown.as_ref();
         atomically(state, || {
             crate::capture::enlist(state)?;
-            let text = self.with_row(|row| prepare(state, row, &self.typed, shown, edit))?;
-            let done = self.update(state, ValueRef::Text(text.as_bytes()), shown);
+            let (text, is_changed) = self.with_row(state, |row| prepare(state, row, &self.typed, edit))?;
+            let done = self.update(state, ValueRef::Text(text.as_bytes()), is_changed);
             forget_prepared(state);
             done
         })
     }
 
-    fn update(&self, state: &State, new: ValueRef<'_>, shown: ValueRef<'_>) -> Result<()> {
-        if new.same(&shown) {
+    fn update(&self, state: &State, new: ValueRef<'_>, is_changed: bool) -> Result<()> {
+        if !is_changed {
             // It looks as before; that something was typed and deleted again has to be known all the same.
-            return self.with_row(|row| write(state, row, &self.typed, new, shown));
+            return self.with_row(state, |row| write(state, row, &self.typed, new));
         }
         let sql = format!(
             "UPDATE {} SET {} = ?{} WHERE {}",

@@ -49,7 +49,7 @@ fn typed_at<'t>(table: &'t Table, args: &Args<'_>, at: usize) -> Option<&'t Type
     args.integer(at).and_then(|id| table.typed(id as u32))
 }
 
-fn check_value(table: &Table, typed: &Typed, value: ValueRef<'_>) -> Result<()> {
+pub(super) fn check_value(table: &Table, typed: &Typed, value: ValueRef<'_>) -> Result<()> {
     let is_fit = match typed.kind {
         ColumnType::Counter => matches!(value, ValueRef::Integer(_) | ValueRef::Real(_)),
         ColumnType::Text => match value {
@@ -90,7 +90,9 @@ pub fn record(
     new: ValueRef<'_>,
     shown: ValueRef<'_>,
 ) -> Result<()> {
-    check_value(table, typed, new)?;
+    if typed.kind != ColumnType::Text {
+        check_value(table, typed, new)?;
+    }
     let (rowid, values) = match (table.shape, key.get(0)) {
         (Shape::Integer, ValueRef::Integer(rowid)) => (rowid, [key.get(0)].into_iter().collect()),
         _ => place_and_key(table, key)?,
@@ -107,12 +109,23 @@ pub fn record(
     let clock = clock_of(state, table.id, &place)?.filter(|clock| clock.is_alive());
     let only = Columns::one(typed.slot);
     // Without a clock the row is on its way to another key, and will be inserted there as it is then.
-    let Some(clock) = clock else { return record_changed(state, table, rowid, &values, &only) };
+    let Some(clock) = clock else {
+        check_value(table, typed, new)?;
+        return record_changed(state, table, rowid, &values, &only);
+    };
     let facts_key = facts_key(table, rowid, &pk);
     #[cfg(feature = "text")]
     if typed.kind == ColumnType::Text {
-        let row = super::text::Row { table, rowid, key: &values, facts_key: &facts_key, clock: &clock };
-        return super::text::write(state, &row, typed, new, shown);
+        let shown = || Ok(shown.to_owned_value());
+        let row = super::text::Row {
+            table,
+            rowid,
+            key: &values,
+            facts_key: &facts_key,
+            clock: &clock,
+            shown: &shown,
+        };
+        return super::text::write(state, &row, typed, new);
     }
     let mut facts = facts(state, table, typed, &facts_key, &clock, || Ok(shown.to_owned_value()))?;
     state.store.borrow_mut().refresh()?;

@@ -3,7 +3,7 @@
 //! A site has a cell on each of a few levels, and every level has a slot and a blob of its own in `__crsql_typed`, so
 //! that a keystroke rewrites the small one only. All that is decided is in [`crsql_core::text`].
 
-use super::capture::show;
+use super::capture::{check_value, show};
 use super::{Facts, facts, store_unless, stored};
 use crate::capture::record_changed;
 use crate::catalog::{Table, Typed};
@@ -172,6 +172,8 @@ pub struct Row<'a> {
     pub facts_key: &'a Key,
     /// Its clock.
     pub clock: &'a RowClock,
+    /// Reads what it shows in the column.
+    pub shown: &'a dyn Fn() -> Result<Value>,
 }
 
 impl Row<'_> {
@@ -179,9 +181,9 @@ impl Row<'_> {
         (self.table.id, self.facts_key.clone(), typed.register)
     }
 
-    /// What it holds on a level; `shown` is what it shows.
-    fn facts(&self, state: &State, typed: &Typed, shown: ValueRef<'_>) -> Result<Facts> {
-        facts(state, self.table, typed, self.facts_key, self.clock, || Ok(shown.to_owned_value()))
+    /// What it holds on a level.
+    fn facts(&self, state: &State, typed: &Typed) -> Result<Facts> {
+        facts(state, self.table, typed, self.facts_key, self.clock, self.shown)
     }
 
     /// The levels above the first that have cells.
@@ -191,26 +193,26 @@ impl Row<'_> {
         levels(self.table, typed).skip(1).filter(has_cells)
     }
 
+    /// What the text begins with: what its column held as a register, or by default.
+    fn base(&self, low: &Facts, cells: &[TextCell]) -> Result<Option<Value>> {
+        match (&low.base, cells) {
+            (None, []) => (self.shown)().map(Some),
+            (base, _) => Ok(base.clone()),
+        }
+    }
+
     /// The document that its first level `low`, and the others, make.
-    fn document(&self, state: &State, typed: &Typed, low: &Facts, shown: ValueRef<'_>) -> Result<Document> {
+    fn document(&self, state: &State, typed: &Typed, low: &Facts) -> Result<Document> {
         if let Some(known) = state.texts.borrow_mut().take(&self.place(typed), low.revision) {
             return Ok(known);
         }
         let mut cells = Vec::new();
         add_cells(state, typed, low, &mut cells)?;
         for upper in self.uppers(typed) {
-            add_cells(state, upper, &self.facts(state, upper, shown)?, &mut cells)?;
+            add_cells(state, upper, &self.facts(state, upper)?, &mut cells)?;
         }
-        let base = base_of(low, &cells, shown);
+        let base = self.base(low, &cells)?;
         Ok(Document::new(base.as_ref(), &cells, self.clock.cl, Some(&own_site(state)?.1)))
-    }
-}
-
-/// What a text begins with: what its column held as a register, or by default.
-fn base_of(low: &Facts, cells: &[TextCell], shown: ValueRef<'_>) -> Option<Value> {
-    match (&low.base, cells) {
-        (None, []) => Some(shown.to_owned_value()),
-        (base, _) => base.clone(),
     }
 }
 
@@ -219,32 +221,33 @@ pub fn read<T>(
     state: &State,
     row: &Row<'_>,
     typed: &Typed,
-    shown: ValueRef<'_>,
-    body: impl FnOnce(&Document) -> Result<T>,
+    body: impl FnOnce(&mut Document) -> Result<T>,
 ) -> Result<T> {
-    let low = row.facts(state, typed, shown)?;
-    let document = row.document(state, typed, &low, shown)?;
-    let done = body(&document);
+    let low = row.facts(state, typed)?;
+    let mut document = row.document(state, typed, &low)?;
+    let done = body(&mut document);
     if low.revision != 0 {
         state.texts.borrow_mut().keep(row.place(typed), low.revision, document);
     }
     done
 }
 
-/// What an editor does to a document, before the UPDATE that shows it: [`write`] takes it from here.
+/// What an editor does to a document, before the UPDATE that shows it: [`write`] takes it from here. The text, and whether
+/// it looks otherwise than before.
 pub fn prepare(
     state: &State,
     row: &Row<'_>,
     typed: &Typed,
-    shown: ValueRef<'_>,
     body: impl FnOnce(&mut Document) -> Result<Part>,
-) -> Result<String> {
-    let low = row.facts(state, typed, shown)?;
-    let mut document = row.document(state, typed, &low, shown)?;
+) -> Result<(String, bool)> {
+    let low = row.facts(state, typed)?;
+    let mut document = row.document(state, typed, &low)?;
+    document.take_is_changed();
     let part = body(&mut document)?;
     let text = document.text().to_owned();
+    let is_changed = document.take_is_changed();
     state.texts.borrow_mut().typed = Some((row.place(typed), document, part));
-    Ok(text)
+    Ok((text, is_changed))
 }
 
 /// Forgets what was prepared, and tells whether it was still there.
@@ -252,24 +255,21 @@ pub fn forget_prepared(state: &State) -> bool {
     state.texts.borrow_mut().typed.take().is_some()
 }
 
-/// Records that the text of a row, which showed `shown`, was set to `new`.
-pub fn write(
-    state: &State,
-    row: &Row<'_>,
-    typed: &Typed,
-    new: ValueRef<'_>,
-    shown: ValueRef<'_>,
-) -> Result<()> {
+/// Records that the text of a row was set to `new`.
+pub fn write(state: &State, row: &Row<'_>, typed: &Typed, new: ValueRef<'_>) -> Result<()> {
     let place = row.place(typed);
-    let mut low = row.facts(state, typed, shown)?;
+    let mut low = row.facts(state, typed)?;
     let (site, site_id) = own_site(state)?;
     let own = low.cell(typed, typed.slot, site).cloned();
     let prepared = state.texts.borrow_mut().typed.take().filter(|(known, ..)| *known == place);
+    if prepared.as_ref().is_none_or(|(_, document, _)| !says(document, new)) {
+        check_value(row.table, typed, new)?;
+    }
 
     let mut cells = Vec::new();
     add_cells(state, typed, &low, &mut cells)?;
     let is_low = row.uppers(typed).next().is_none();
-    let base = base_of(&low, &cells, shown);
+    let base = row.base(&low, &cells)?;
     if prepared.is_none()
         && is_low
         && let Some(first) = text::first(base.as_ref(), &cells, own.as_ref(), new)
@@ -285,14 +285,14 @@ pub fn write(
 
     let (mut document, mut part) = match prepared {
         Some((_, document, part)) => (document, part),
-        None => (row.document(state, typed, &low, shown)?, Part::default()),
+        None => (row.document(state, typed, &low)?, Part::default()),
     };
-    // What is no valid text was refused before.
-    let wanted = match new {
-        ValueRef::Text(text) => std::str::from_utf8(text).unwrap_or_default(),
-        _ => "",
-    };
-    if document.text() != wanted {
+    if !says(&document, new) {
+        // What is no valid text was refused before.
+        let wanted = match new {
+            ValueRef::Text(text) => std::str::from_utf8(text).unwrap_or_default(),
+            _ => "",
+        };
         part.add(document.edit(wanted).map_err(|error| refused(row.table, typed, error))?);
     }
     if part.is_empty() {
@@ -311,7 +311,7 @@ pub fn write(
         match level {
             0 => low.set(typed, typed.slot, site, value),
             _ => {
-                let mut facts = row.facts(state, typed, shown)?;
+                let mut facts = row.facts(state, typed)?;
                 facts.set(typed, typed.slot, site, value);
                 store_level(state, row.table.id, typed, row.facts_key, &facts, false)?;
             }
@@ -326,6 +326,14 @@ pub fn write(
     let done = show_else(state, row, typed, document.text(), new);
     state.texts.borrow_mut().keep(place, low.revision, document);
     done
+}
+
+/// Whether a document says what is to be written. A long text is looked at once rather than checked for what it is.
+fn says(document: &Document, new: ValueRef<'_>) -> bool {
+    match new {
+        ValueRef::Text(text) => document.text().as_bytes() == text,
+        _ => document.text().is_empty(),
+    }
 }
 
 fn own_cell(state: &State, row: &Row<'_>, typed: &Typed, level: usize, site: u32) -> Result<Option<Value>> {

@@ -2,6 +2,9 @@
 //!
 //! [yrs](https://docs.rs/yrs) keeps the characters in order. It is given only what [`super::weave`] let through, one
 //! client's run at a time and every run after those it builds on, so it never has to wait for anything.
+//!
+//! Local edits are made by the names of characters ([`super::runs`]), as the library would make them, and given to it
+//! when something is asked of it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,12 +12,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use yrs::updates::decoder::Decode;
 use yrs::updates::encoder::Encode;
 use yrs::{
-    Assoc, ClientID, Doc, GetString, IndexedSequence, OffsetKind, Options, ReadTxn, StateVector, StickyIndex,
-    Text, TextRef, Transact, Update,
+    Any, Assoc, ClientID, Doc, GetString, IndexedSequence, OffsetKind, Options, Out, ReadTxn, Snapshot,
+    StateVector, StickyIndex, Text, TextRef, Transact, Update,
 };
 
 use super::diff::{Edit, diff};
-use super::part::{Block, CLOCK_MAX, Part, PartError, ROOT, Ranges, units};
+use super::part::{Block, CLOCK_MAX, Id, Part, PartError, ROOT, Ranges, units};
+use super::runs::{Gap, Runs};
 use super::weave::{Weave, Woven};
 use super::{GENERATIONS, OURS, TextCell, client_of, client_of_base, part_of, text_of, typed_at_once};
 use crate::ids::SiteId;
@@ -43,7 +47,13 @@ pub enum UpdateError {
 pub struct Document {
     doc: Doc,
     root: TextRef,
+    /// Edits that the library has not been given yet.
+    pending: Part,
+    /// The names of the text's characters, once somebody typed.
+    runs: Option<Runs>,
     text: String,
+    /// It looks otherwise than when somebody last asked.
+    is_changed: bool,
     /// Under which number local edits are typed.
     client: u64,
     /// How many units of each client are in, and which of them are deleted.
@@ -79,6 +89,7 @@ impl Document {
         let built = catch_unwind(AssertUnwindSafe(|| Document::of(client, &woven)));
         let mut document = built.unwrap_or_else(|_| Document::of(client, &Woven::default()));
         document.base = unsaved;
+        document.is_changed = false;
         document
     }
 
@@ -90,7 +101,10 @@ impl Document {
         let mut document = Document {
             doc,
             root,
+            pending: Part::default(),
+            runs: None,
             text: String::new(),
+            is_changed: false,
             client,
             next: BTreeMap::new(),
             deletes: BTreeMap::new(),
@@ -102,6 +116,8 @@ impl Document {
 
     /// Takes in what was let through.
     fn integrate(&mut self, woven: &Woven) {
+        self.settle();
+        self.runs = None;
         {
             let mut txn = self.doc.transact_mut();
             let runs = woven
@@ -116,7 +132,9 @@ impl Document {
                 }
             }
         }
-        self.text = self.root.get_string(&self.doc.transact());
+        let text = self.root.get_string(&self.doc.transact());
+        self.is_changed |= text != self.text;
+        self.text = text;
         self.next.extend(woven.next.iter().map(|(client, end)| (*client, *end)));
         for (client, ranges) in &woven.deletes {
             let known = self.deletes.entry(*client).or_default();
@@ -127,6 +145,11 @@ impl Document {
     /// What it says.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether it looks otherwise than when this was last asked, or since it was put together.
+    pub fn take_is_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// Makes it say `new`: the least that has to be typed and deleted for it, for the site's own cells.
@@ -147,6 +170,7 @@ impl Document {
         self.text = old;
         if done.is_ok() {
             for edit in edits.iter().rev() {
+                self.is_changed |= self.text[edit.at..edit.at + edit.deleted] != *edit.inserted;
                 self.text.replace_range(edit.at..edit.at + edit.deleted, edit.inserted);
             }
         }
@@ -163,30 +187,94 @@ impl Document {
         if self.client == 0 || u64::from(known) + typed > u64::from(CLOCK_MAX) {
             return Err(UpdateError::Full);
         }
-        let is_ascii = old.is_ascii();
-        let count = |text: &str| if is_ascii { text.len() as u32 } else { units(text) as u32 };
-        let update = {
-            let mut txn = self.doc.transact_mut();
-            // From behind, so that what is before stays where it is.
-            for edit in edits.iter().rev() {
-                let at = count(&old[..edit.at]);
-                if edit.deleted > 0 {
-                    self.root.remove_range(&mut txn, at, count(&old[edit.at..edit.at + edit.deleted]));
-                }
-                if !edit.inserted.is_empty() {
-                    self.root.insert(&mut txn, at, edit.inserted);
+        let mut runs = match self.runs.take() {
+            Some(runs) => runs,
+            // Cells hold nothing but characters, all of which have names; what has none could not be edited.
+            None => self.find_runs(old).ok_or(UpdateError::Full)?,
+        };
+        let mut part = Part::default();
+        // From behind, so that what is before stays where it is.
+        for edit in edits.iter().rev() {
+            if edit.deleted > 0 {
+                for (first, units) in runs.delete(old, edit.at..edit.at + edit.deleted) {
+                    part.delete(first, units);
+                    self.pending.delete(first, units);
                 }
             }
-            txn.encode_update_v1()
-        };
-        let mut part = Part::decode(&update)?;
-        self.next.insert(self.client, known + typed as u32);
+            if !edit.inserted.is_empty() {
+                self.type_at(&mut runs, old, edit, &mut part)?;
+            }
+        }
+        self.runs = Some(runs);
         self.note_deletes(&part);
         if let Some(base) = base {
             part.add(base);
             self.base = None;
         }
         Ok(part)
+    }
+
+    /// Types what an edit inserts; what it deletes is gone already, and before it all is as `old` has it.
+    fn type_at(
+        &mut self,
+        runs: &mut Runs,
+        old: &str,
+        edit: &Edit<'_>,
+        part: &mut Part,
+    ) -> Result<(), UpdateError> {
+        let clock = self.next.get(&self.client).copied().unwrap_or(0);
+        let first = Id { client: self.client, clock };
+        let mut block = Block::text(clock, edit.inserted);
+        match runs.gap(old, edit.at) {
+            Some(gap) => {
+                (block.left, block.right) = (gap.left, gap.right);
+                self.pending.append(self.client, block.clone());
+            }
+            None => {
+                self.settle();
+                let update = {
+                    let mut txn = self.doc.transact_mut();
+                    self.root.insert(&mut txn, units(&old[..edit.at]) as u32, edit.inserted);
+                    txn.encode_update_v1()
+                };
+                let typed = Part::decode(&update)?;
+                let typed = typed.blocks.get(&self.client).and_then(|blocks| blocks.first());
+                block = typed.ok_or(UpdateError::Full)?.clone();
+            }
+        }
+        self.next.insert(self.client, block.end());
+        runs.insert(old, edit.at, Gap { left: block.left, right: block.right }, first, edit.inserted);
+        part.append(self.client, block);
+        Ok(())
+    }
+
+    /// Gives the library the edits that it has not been given yet.
+    fn settle(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        if !pending.is_empty()
+            && let Ok(update) = Update::decode_v1(&pending.encode())
+        {
+            // They build on what it has.
+            let _ = self.doc.transact_mut().apply_update(update);
+        }
+    }
+
+    /// The names of the characters of `text`, which is what the document says.
+    fn find_runs(&mut self, text: &str) -> Option<Runs> {
+        self.settle();
+        let all = self.doc.transact().snapshot();
+        let nothing = Snapshot::default();
+        let mut txn = self.doc.transact_mut();
+        let mut runs = Runs::default();
+        let mut rest = text;
+        for piece in self.root.diff_range(&mut txn, Some(&all), Some(&nothing), |change| change) {
+            let (Out::Any(Any::String(said)), Some(change)) = (piece.insert, piece.ychange) else {
+                return None;
+            };
+            rest = rest.strip_prefix(&*said)?;
+            runs.push(Id { client: change.id.client.get(), clock: change.id.clock }, &said);
+        }
+        rest.is_empty().then_some(runs)
     }
 
     fn note_deletes(&mut self, part: &Part) {
@@ -237,17 +325,19 @@ impl Document {
     ///
     /// # Errors
     /// When `since` is no state vector.
-    pub fn state(&self, since: Option<&[u8]>) -> Result<Vec<u8>, PartError> {
+    pub fn state(&mut self, since: Option<&[u8]>) -> Result<Vec<u8>, PartError> {
         let since = match since {
             None => StateVector::default(),
             Some(vector) => StateVector::decode_v1(vector).map_err(|_| PartError::Cut)?,
         };
+        self.settle();
         Ok(self.doc.transact().encode_state_as_update_v1(&since))
     }
 
     /// A cursor before the character at `at`, counted from 0, that stays there whatever is typed elsewhere: a Yjs
     /// relative position. `None` behind the end.
-    pub fn cursor(&self, at: usize) -> Option<Vec<u8>> {
+    pub fn cursor(&mut self, at: usize) -> Option<Vec<u8>> {
+        self.settle();
         let mut chars = self.text.char_indices().map(|(byte, _)| byte).chain([self.text.len()]);
         let unit = units(&self.text[..chars.nth(at)?]) as u32;
         let txn = self.doc.transact();
@@ -259,7 +349,8 @@ impl Document {
     }
 
     /// How many characters are before a cursor now; `None` when it is of another text.
-    pub fn position(&self, cursor: &[u8]) -> Option<usize> {
+    pub fn position(&mut self, cursor: &[u8]) -> Option<usize> {
+        self.settle();
         let found = catch_unwind(AssertUnwindSafe(|| {
             let index = StickyIndex::decode_v1(cursor).ok()?;
             // Others than characters and the end are not of a plain text.

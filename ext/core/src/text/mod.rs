@@ -23,6 +23,7 @@
 pub mod diff;
 pub mod document;
 pub mod part;
+mod runs;
 pub mod weave;
 
 use crate::ids::SiteId;

@@ -324,6 +324,16 @@ impl Part {
         out
     }
 
+    /// Adds a block behind the others of its client.
+    pub(super) fn append(&mut self, client: u64, block: Block) {
+        push(self.blocks.entry(client).or_default(), client, block);
+    }
+
+    /// Adds what was deleted: so many units from `first` on.
+    pub(super) fn delete(&mut self, first: Id, units: u32) {
+        self.deletes.entry(first.client).or_default().insert(first.clock, first.clock + units);
+    }
+
     /// Nothing was written or deleted.
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty() && self.deletes.is_empty()

@@ -162,7 +162,8 @@ fn an_editor_reads_and_writes_the_text_under_its_own_number() {
     let part = document.apply(&update).unwrap();
     assert_eq!(document.text(), "oh, hello wörld");
     assert_eq!(document.position(&cursor), Some(10));
-    assert_eq!(document.position(&document.cursor(15).unwrap()), Some(15));
+    let cursor = document.cursor(15).unwrap();
+    assert_eq!(document.position(&cursor), Some(15));
     assert_eq!(document.cursor(16), None);
     assert_eq!(document.apply(&update).unwrap(), Part::default(), "once is enough");
     let own = a.cells[0].2.clone();
@@ -171,7 +172,7 @@ fn an_editor_reads_and_writes_the_text_under_its_own_number() {
         a.put((SITES[0], level, value));
     }
     a.set(SITES[0], "oh, hello wörld!");
-    let document = Document::new(None, &a.cells, 1, None);
+    let mut document = Document::new(None, &a.cells, 1, None);
     let vector = yrs::updates::encoder::Encode::encode_v1(&editor.transact().state_vector());
     let news = document.state(Some(&vector)).unwrap();
     editor.transact_mut().apply_update(Update::decode_v1(&news).unwrap()).unwrap();
@@ -263,7 +264,85 @@ fn any_cell() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// Edits of a document that stays at hand, beside the library's own of the same text: places and lengths in characters.
+fn type_beside_the_library(start: &[(usize, usize, String)], edits: &[(usize, usize, String)]) {
+    use yrs::updates::decoder::Decode;
+    use yrs::{GetString, ReadTxn, Text, Transact};
+
+    // What there is, was typed by two sites, with deletions in between.
+    let mut copy = Copy::default();
+    let mut text = String::new();
+    for (turn, (at, deleted, typed)) in start.iter().enumerate() {
+        text = edited(&text, *at, *deleted, typed);
+        copy.set(SITES[turn % 2], &text);
+    }
+    let mut document = Document::new(None, &copy.cells, 1, Some(&SITES[2]));
+    let client = yrs::ClientID::new(client_of(&SITES[2], 1, 0));
+    let mut options = yrs::Options::with_guid_and_client_id("".into(), client);
+    options.offset_kind = yrs::OffsetKind::Utf16;
+    let twin = yrs::Doc::with_options(options);
+    let root = twin.get_or_insert_text(part::ROOT);
+    let state = document.state(None).unwrap();
+    twin.transact_mut().apply_update(yrs::Update::decode_v1(&state).unwrap()).unwrap();
+    let mut level = None;
+    for (step, (at, deleted, typed)) in edits.iter().enumerate() {
+        let chars: Vec<char> = text.chars().collect();
+        let start = at % (chars.len() + 1);
+        let end = (start + deleted).min(chars.len());
+        let byte = |at: usize| chars[..at].iter().map(|c| c.len_utf8()).sum::<usize>();
+        let unit = |at: usize| chars[..at].iter().map(|c| c.len_utf16()).sum::<usize>() as u32;
+        let edit = diff::Edit { at: byte(start), deleted: byte(end) - byte(start), inserted: typed };
+        let part = document.edit_at(&[edit]).unwrap();
+        let update = {
+            let mut txn = twin.transact_mut();
+            root.remove_range(&mut txn, unit(start), unit(end) - unit(start));
+            root.insert(&mut txn, unit(start), typed);
+            txn.encode_update_v1()
+        };
+        assert_eq!(part, Part::decode(&update).unwrap(), "edit {step}");
+        text = edited(&text, *at, *deleted, typed);
+        assert_eq!(document.text(), text);
+        let mut cell = level.map_or_else(Part::default, |value| part_of(&SITES[2], 1, &value));
+        cell.add(part);
+        cell.compact();
+        level = Some(Value::Blob(cell.pack()));
+    }
+    assert_eq!(root.get_string(&twin.transact()), text);
+    let mut cells = copy.cells.clone();
+    cells.extend(level.map(|value| (SITES[2], 0, value)));
+    assert_eq!(Document::new(None, &cells, 1, None).text(), text, "what the cells make of it");
+    let theirs = twin.transact().encode_state_as_update_v1(&yrs::StateVector::default());
+    assert_eq!(Part::decode(&document.state(None).unwrap()), Part::decode(&theirs), "what editors are given");
+}
+
+#[test]
+fn typing_and_deleting_at_one_place_is_named_as_the_library_names_it() {
+    let at = |place: usize, deleted: usize, typed: &str| (place, deleted, typed.to_owned());
+    let start = [at(0, 0, "the cat sat on the mat"), at(4, 3, "dog 😀"), at(9, 2, "e\u{301}")];
+    let mut edits: Vec<_> = (0..9).map(|step| at(5 + step, 0, "x")).collect();
+    edits.extend((0..12).map(|step| at(13 - step, 1, "")));
+    edits.extend([
+        at(2, 0, "y"),
+        at(3, 4, ""),
+        at(3, 0, "z"),
+        at(4, 0, "é"),
+        at(0, 30, "all new"),
+        at(7, 0, "!"),
+    ]);
+    edits.extend([at(0, 0, "a"), at(0, 1, ""), at(0, 0, "b"), at(1, 0, "c"), at(7, 2, "😀😀"), at(8, 1, "")]);
+    type_beside_the_library(&start, &edits);
+}
+
 proptest! {
+    /// A document that stays at hand names characters as the library would, whatever is typed where.
+    #[test]
+    fn local_edits_are_named_as_the_library_names_them(
+        start in prop::collection::vec((0..60usize, 0..6usize, "[ab😀é]{0,6}"), 0..8),
+        edits in prop::collection::vec((0..60usize, 0..4usize, "[xy😀é]{0,3}"), 1..40),
+    ) {
+        type_beside_the_library(&start, &edits);
+    }
+
     #[test]
     fn whatever_the_sites_type_all_of_them_end_with_the_same(history in history()) {
         let mut copies = [Copy::default(), Copy::default(), Copy::default()];
