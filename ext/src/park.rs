@@ -1,6 +1,10 @@
 //! Changes that can't be written yet: of tables and columns that are unknown here, and of rows that the base
 //! table's constraints refuse. They are kept under the merge order, forwarded, and tried again.
 
+mod sweep;
+
+pub use sweep::{sweep, sweep_changes};
+
 use crate::catalog::Table;
 use crate::collect::{Source, merge_as};
 use crate::merge::{Incoming, Outcome, hidden, merge_row};
@@ -11,12 +15,10 @@ use crate::typed::TypedCell;
 use crsql_core::column::{ColumnType, cell_beats};
 use crsql_core::ids::SiteId;
 use crsql_core::key::canonical_packed_key;
-use crsql_core::limits::COL_VERSION_MAX;
 use crsql_core::merge::{CellClock, Stamp, TieBreak, row_stamp_wins};
 use crsql_core::value::Value;
 use smallvec::SmallVec;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 /// Why a change is parked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -129,21 +131,21 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     let place = place_of(state, change, kind)?;
     let pk = ValueRef::Blob(&place);
     let newest: Option<i64> = state
-        .db
-        .prepare("SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
+        .pool
+        .prepare(state.db, "SELECT max(cl) FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
         .query_row(&[name, pk], |row| Ok(row.column_i64(0)))?;
     if newest.is_some_and(|cl| cl as u64 > change.cl) {
         return Ok(false);
     }
     if newest.is_some_and(|cl| (cl as u64) < change.cl) {
         state
-            .db
-            .prepare("DELETE FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
+            .pool
+            .prepare(state.db, "DELETE FROM main.__crsql_parked WHERE table_name = ?1 AND pk = ?2")?
             .execute(&[name, pk])?;
     }
     let known = state
-        .db
-        .prepare(&format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3 AND part = ?4"))?
+        .pool
+        .prepare(state.db, &format!("{SELECT} WHERE table_name = ?1 AND pk = ?2 AND cid = ?3 AND part = ?4"))?
         .query_row(&[name, pk, ValueRef::Text(cid.as_bytes()), ValueRef::Blob(change.part())], read)?;
     let tie_break = state.tie_break()?;
     if known.is_some_and(|known| !beats(change, &known, tie_break)) {
@@ -151,29 +153,25 @@ pub fn put(state: &State, change: &Loose, kind: Kind, reason: &str) -> Result<bo
     }
     let rowid = state.db.last_insert_rowid();
     let db_version = state.next_db_version()?;
-    state
-        .db
-        .prepare(
-            "INSERT OR REPLACE INTO main.__crsql_parked
-               (table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, kind, reason,
-                part)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        )?
-        .execute(&[
-            name,
-            pk,
-            ValueRef::Text(cid.as_bytes()),
-            change.value.as_ref(),
-            ValueRef::Integer(change.col_version as i64),
-            ValueRef::Integer(change.cl as i64),
-            ValueRef::Blob(&change.stamp.site.0),
-            ValueRef::Integer(change.stamp.version as i64),
-            ValueRef::Integer(change.stamp.seq as i64),
-            ValueRef::Integer(db_version as i64),
-            ValueRef::Text(if kind == Kind::Schema { b"schema" } else { b"constraint" }),
-            ValueRef::Text(reason.as_bytes()),
-            ValueRef::Blob(change.part()),
-        ])?;
+    let sql = "
+        INSERT OR REPLACE INTO main.__crsql_parked
+          (table_name, pk, cid, val, col_version, cl, site_id, site_version, seq, db_version, kind, reason, part)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+    state.pool.prepare(state.db, sql)?.execute(&[
+        name,
+        pk,
+        ValueRef::Text(cid.as_bytes()),
+        change.value.as_ref(),
+        ValueRef::Integer(change.col_version as i64),
+        ValueRef::Integer(change.cl as i64),
+        ValueRef::Blob(&change.stamp.site.0),
+        ValueRef::Integer(change.stamp.version as i64),
+        ValueRef::Integer(change.stamp.seq as i64),
+        ValueRef::Integer(db_version as i64),
+        ValueRef::Text(if kind == Kind::Schema { b"schema" } else { b"constraint" }),
+        ValueRef::Text(reason.as_bytes()),
+        ValueRef::Blob(change.part()),
+    ])?;
     state.db.set_last_insert_rowid(rowid);
     state.note_parked();
     Ok(true)
@@ -400,97 +398,9 @@ pub fn take_for_new_columns(state: &State) -> Result<()> {
     })
 }
 
-/// Before a commit that wrote rows: drops what is parked of rows that have begun another incarnation, and lets
-/// local writes dominate what is parked of theirs, since that, too, was seen here.
-pub fn sweep(state: &State) -> Result<()> {
-    let mut parked: Vec<(i64, Loose)> = Vec::new();
-    // Only of tables that were written, unless some of what was written is in the store already.
-    let tables: BTreeSet<u32> = state.ops.borrow().pending().iter().map(|op| op.table).collect();
-    let tables: Vec<_> = tables.into_iter().filter_map(|id| state.table(id).ok()).collect();
-    let is_all = state.store.borrow().is_spilled()
-        || tables.iter().any(|table| table.is_renamed || !table.formers.is_empty());
-    let condition = if is_all { "?1 IS NULL" } else { "table_name = ?1" };
-    let sql = format!("{} WHERE {condition}", SELECT.replace(" FROM", ", id FROM"));
-    let mut select = state.db.prepare(&sql)?;
-    let names = tables.iter().map(|table| ValueRef::Text(table.name.as_bytes()));
-    for name in if is_all { vec![ValueRef::Null] } else { names.collect() } {
-        let mut rows = select.query(std::slice::from_ref(&name))?;
-        while rows.step()? {
-            parked.push((rows.column_i64(10), read(&rows)?));
-        }
-    }
-    sweep_changes(state, &parked)
-}
-
-/// As [`sweep`], of these changes.
-pub fn sweep_changes(state: &State, parked: &[(i64, Loose)]) -> Result<()> {
-    let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
-    for (id, change) in parked {
-        dominate(state, change)?;
-        if is_stale(state, change)? {
-            delete.execute(&[ValueRef::Integer(*id)])?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets this transaction's write of a row dominate a parked change, as if that had been merged before: by its column
-/// version where the two are of one cell, else by a new incarnation.
-fn dominate(state: &State, change: &Loose) -> Result<()> {
-    let Some(table) = state.table_named(&change.table)? else { return Ok(()) };
-    let Ok(key) = crsql_core::pack::unpack(&change.pk) else { return Ok(()) };
-    let table = &table;
-    let Some((place, clock)) = crate::merge::written_here(state, table, &key)? else { return Ok(()) };
-    if !clock.is_alive() {
-        // Deleted here, over an incarnation that waits: the delete is of that one as well.
-        let lives = if (clock.cl..=clock.cl + 64).contains(&change.cl) {
-            (change.cl - clock.cl).div_ceil(2)
-        } else {
-            0
-        };
-        (0..lives).for_each(|_| crate::merge::die_again(state, table, &place));
-        return Ok(());
-    }
-    let slot =
-        if change.is_row() { Some(ROW) } else { table.column_of_cell(column_of(&change.cid)).map(|c| c.id) };
-    let Some(slot) = slot else { return Ok(()) };
-    if change.cl == clock.cl {
-        if table.typed(slot).is_some_and(|typed| typed.slot == slot) {
-            // Writes of such a column do not contend for one clock.
-            return Ok(());
-        }
-        let local = state.store.borrow().next_local();
-        let group = clock.group_of(slot).filter(|g| g.site == local.site && g.version == local.version);
-        let Some(group) =
-            group.filter(|g| slot != ROW && (g.col_version..COL_VERSION_MAX).contains(&change.col_version))
-        else {
-            return Ok(());
-        };
-        crate::merge::raise(state, table, &place, group, slot, change.col_version + 1);
-        return Ok(());
-    }
-    // A clock far ahead would take as many incarnations; it can only be hostile, and stays parked.
-    if change.cl < clock.cl || change.cl > clock.cl + 64 {
-        return Ok(());
-    }
-    for _ in 0..=((change.cl - clock.cl) / 2) {
-        crate::merge::begin_again(state, table, &place)?;
-    }
-    Ok(())
-}
-
 /// What is parked of a row and still means something, with its ids.
 pub fn of_row(state: &State, table: &str, pk: &[u8]) -> Result<Vec<(i64, Loose)>> {
-    let mut changes: Vec<(i64, Loose)> = Vec::new();
-    {
-        let sql = SELECT.replace(" FROM", ", id FROM");
-        let mut select = state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2"))?;
-        let args = [ValueRef::Text(table.as_bytes()), ValueRef::Blob(pk)];
-        let mut rows = select.query(&args)?;
-        while rows.step()? {
-            changes.push((rows.column_i64(10), read(&rows)?));
-        }
-    }
+    let changes = all_of_row(state, table, pk)?;
     let mut means = Vec::new();
     for (id, change) in changes {
         if !is_stale(state, &change)? {
@@ -500,9 +410,22 @@ pub fn of_row(state: &State, table: &str, pk: &[u8]) -> Result<Vec<(i64, Loose)>
     Ok(means)
 }
 
+/// What is parked of a row, with its ids.
+fn all_of_row(state: &State, table: &str, pk: &[u8]) -> Result<Vec<(i64, Loose)>> {
+    let mut changes = Vec::new();
+    let sql = SELECT.replace(" FROM", ", id FROM");
+    let mut select = state.pool.prepare(state.db, &format!("{sql} WHERE table_name = ?1 AND pk = ?2"))?;
+    let args = [ValueRef::Text(table.as_bytes()), ValueRef::Blob(pk)];
+    let mut rows = select.query(&args)?;
+    while rows.step()? {
+        changes.push((rows.column_i64(10), read(&rows)?));
+    }
+    Ok(changes)
+}
+
 /// Forgets parked changes.
 pub fn remove(state: &State, changes: &[(i64, Loose)]) -> Result<()> {
-    let mut delete = state.db.prepare("DELETE FROM main.__crsql_parked WHERE id = ?1")?;
+    let mut delete = state.pool.prepare(state.db, "DELETE FROM main.__crsql_parked WHERE id = ?1")?;
     changes.iter().try_for_each(|(id, _)| delete.execute(&[ValueRef::Integer(*id)]))
 }
 
@@ -511,16 +434,7 @@ pub fn retry_row(state: &State, table: &Table, pk: &[u8]) -> Result<()> {
     if hidden::is_hidden(state, table, pk)? {
         return Ok(());
     }
-    let mut changes: Vec<(i64, Loose)> = Vec::new();
-    {
-        let sql = SELECT.replace(" FROM", ", id FROM");
-        let mut select = state.db.prepare(&format!("{sql} WHERE table_name = ?1 AND pk = ?2"))?;
-        let args = [ValueRef::Text(table.name.as_bytes()), ValueRef::Blob(pk)];
-        let mut rows = select.query(&args)?;
-        while rows.step()? {
-            changes.push((rows.column_i64(10), read(&rows)?));
-        }
-    }
+    let changes = all_of_row(state, &table.name, pk)?;
     write_row(state, table, pk, &changes).map(drop)
 }
 

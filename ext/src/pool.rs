@@ -1,16 +1,22 @@
 //! Prepared statements that are used again by whoever needs the same text next.
 
 use crate::sqlite::{Db, Result, Statement};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
 
 /// Statements kept. Few, because every savepoint of a merge looks through the connection's statements.
 const KEPT_MAX: usize = 6;
 
+/// And while rows are hidden and shown, which takes so many different ones for each row.
+const KEPT_WIDE: usize = 24;
+
 /// Statements that nobody uses at the moment, with their texts.
 #[derive(Default)]
-pub struct Pool(RefCell<Vec<(String, Statement)>>);
+pub struct Pool {
+    kept: RefCell<Vec<(String, Statement)>>,
+    is_wide: Cell<bool>,
+}
 
 /// A statement out of the pool; dropped, it goes back and is ready again.
 pub struct Pooled {
@@ -25,7 +31,7 @@ impl Pool {
     /// `store::let_close`.
     pub fn prepare(self: &Rc<Self>, db: Db, sql: &str) -> Result<Pooled> {
         let known = {
-            let mut kept = self.0.borrow_mut();
+            let mut kept = self.kept.borrow_mut();
             kept.iter().rposition(|(known, _)| known == sql).map(|at| kept.remove(at))
         };
         let (sql, statement) = match known {
@@ -35,9 +41,30 @@ impl Pool {
         Ok(Pooled { sql, statement: Some(statement), pool: self.clone() })
     }
 
+    /// Keeps more from now on.
+    pub fn widen(&self) {
+        self.is_wide.set(true);
+    }
+
+    /// Keeps few again.
+    pub fn narrow(&self) {
+        if self.is_wide.replace(false)
+            && let Ok(mut kept) = self.kept.try_borrow_mut()
+        {
+            let surplus = kept.len().saturating_sub(KEPT_MAX);
+            let gone: Vec<_> = kept.drain(..surplus).collect();
+            drop(kept);
+            drop(gone);
+        }
+    }
+
+    fn kept_max(&self) -> usize {
+        if self.is_wide.get() { KEPT_WIDE } else { KEPT_MAX }
+    }
+
     /// Gives up what it keeps, so that the connection can close.
     pub fn take_statements(&self) -> Option<impl Sized + use<>> {
-        self.0.try_borrow_mut().ok().map(|mut kept| std::mem::take(&mut *kept))
+        self.kept.try_borrow_mut().ok().map(|mut kept| std::mem::take(&mut *kept))
     }
 }
 
@@ -62,10 +89,10 @@ impl Drop for Pooled {
         let Some(mut statement) = self.statement.take() else { return };
         statement.reset();
         statement.clear_bindings();
-        let oldest = match self.pool.0.try_borrow_mut() {
+        let oldest = match self.pool.kept.try_borrow_mut() {
             Ok(mut kept) => {
                 kept.push((std::mem::take(&mut self.sql), statement));
-                (kept.len() > KEPT_MAX).then(|| kept.remove(0))
+                (kept.len() > self.pool.kept_max()).then(|| kept.remove(0))
             }
             Err(_) => return,
         };

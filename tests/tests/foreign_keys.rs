@@ -426,3 +426,24 @@ fn a_site_that_begins_again_keeps_unsent_children_and_shows_those_that_have_pare
         assert_sound(&[&a, &c]);
     }
 }
+
+#[test]
+fn an_orphan_whose_action_clashes_waits_and_the_merge_ends() {
+    let [a, b]: [Site; 2] = sites(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL);
+         CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, p INT REFERENCES p ON DELETE SET NULL, name UNIQUE);
+         CRR p; SELECT crsql_as_crr('c', '{\"fk\":\"cascade\",\"unique\":\"winner\"}'); INSERT INTO p VALUES (1)",
+    );
+    sync(&a, &b);
+    a.exec("INSERT INTO c VALUES (1, 1, 'same')");
+    b.exec("DELETE FROM p; INSERT INTO c VALUES (2, NULL, 'other')");
+    // The later of two versions of a name keeps it.
+    b.exec("UPDATE c SET name = 'same'");
+    sync(&a, &b);
+    sync(&a, &b);
+    assert_converged(&[&a, &b]);
+    for site in [&a, &b] {
+        assert_eq!(site.rows("SELECT id, p, name FROM c"), ["2|NULL|'same'"]);
+        assert_eq!(site.doctor(), "[]");
+    }
+}

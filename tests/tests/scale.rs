@@ -128,6 +128,42 @@ fn many_small_transactions_replicate() {
 }
 
 #[test]
+fn the_children_of_twenty_thousand_parents_wait_and_come_back() {
+    let [a, b] = sites(
+        "CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL, v);
+         CREATE TABLE c (id INTEGER PRIMARY KEY NOT NULL, p INT REFERENCES p, v);
+         CREATE INDEX of ON c (p);
+         CRR p; SELECT crsql_as_crr('c', '{\"fk\":\"park\"}'); PRAGMA foreign_keys = off",
+    );
+    let timed = |what: &str, work: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        work();
+        println!("{what}: {:?}", start.elapsed());
+    };
+    let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)";
+    let parents = format!("INSERT INTO p {numbers} SELECT i, i FROM n");
+    a.exec(&parents).exec(&format!("INSERT INTO c {numbers} SELECT i, i, i FROM n"));
+    timed("children that come with their parents", &|| drop(pull(&b, &a)));
+    timed("parents deleted", &|| {
+        b.exec("DELETE FROM p");
+    });
+    assert_eq!(b.int("SELECT count(*) FROM c"), 0);
+    timed("parents whose deletes come", &|| drop(pull(&a, &b)));
+    assert_eq!(a.int("SELECT count(DISTINCT pk) FROM crsql_conflicts"), 20_000);
+    timed("changes of children that wait", &|| {
+        b.exec("INSERT INTO c VALUES (20001, 1, 0)");
+        pull(&a, &b);
+    });
+    timed("parents inserted again", &|| {
+        a.exec(&parents);
+    });
+    assert_eq!(a.int("SELECT count(*) FROM c"), 20_001);
+    timed("parents that come again", &|| drop(pull(&b, &a)));
+    assert_converged(&[&a, &b]);
+    assert_eq!(b.doctor(), "[]");
+}
+
+#[test]
 #[ignore = "about a minute in a debug build"]
 fn a_transaction_of_a_million_rows_replicates() {
     let dir = TempDir::new();

@@ -152,11 +152,8 @@ pub fn read_values(
     let names: Vec<String> =
         columns.iter().filter_map(|id| table.column(id)).map(|c| Ident(&c.name).to_string()).collect();
     let list = if names.is_empty() { "1".to_owned() } else { names.join(", ") };
-    let mut select = state.db.prepare(&format!(
-        "SELECT {list} FROM {} WHERE {}",
-        table.sql_name(),
-        table.place_condition()
-    ))?;
+    let sql = format!("SELECT {list} FROM {} WHERE {}", table.sql_name(), table.place_condition());
+    let mut select = state.pool.prepare(state.db, &sql)?;
     select.query_row(&place_params(table, rowid, key), |row| {
         Ok((0..names.len()).map(|at| row.column_value(at).to_owned_value()).collect())
     })

@@ -423,12 +423,9 @@ pub fn key_values(
     place: &RowPlace,
     key: &[ValueRef<'_>],
 ) -> Result<Vec<crsql_core::value::Value>> {
-    let mut select = state.db.prepare(&format!(
-        "SELECT {} FROM {} WHERE {}",
-        table.key_list(),
-        table.sql_name(),
-        table.place_condition()
-    ))?;
+    let sql =
+        format!("SELECT {} FROM {} WHERE {}", table.key_list(), table.sql_name(), table.place_condition());
+    let mut select = state.pool.prepare(state.db, &sql)?;
     let params = match table.shape {
         Shape::Packed => key.to_vec(),
         _ => vec![ValueRef::Integer(place.rowid.unwrap_or(0))],

@@ -112,7 +112,8 @@ fn set(
     let key_values = crsql_core::pack::unpack(key).map_err(crate::sqlite::Error::refused)?;
     let Found { place, clock, .. } = row::find(state, table, &key_values)?;
     if !clock.is_some_and(|clock| clock.is_alive()) {
-        // It clashes with another, and is hidden for that as well.
+        // It clashes with another, and is hidden for that as well: it waits, and is not tried again at once.
+        state.in_doubt.borrow_mut().remove(&(table.id, key.to_vec()));
         return Ok(super::pk_of(state, table, key)?.is_none());
     }
     let columns: Columns = cells.iter().map(|(id, _)| *id).collect();

@@ -73,6 +73,7 @@ fn merge_related(
     if !table.hides() && table.referrers.is_empty() {
         return fire::merge(state, table, incoming, found);
     }
+    state.pool.widen();
     let key = key_of(table, &found.place)?;
     if table.hides() {
         follow_names(state, table)?;
@@ -141,7 +142,7 @@ fn has_hidden(state: &State, table: u32) -> Result<bool> {
     let now = state.store.borrow().data_version();
     let mut known = state.hidden.borrow_mut();
     if known.1 != now {
-        let mut select = state.db.prepare(TABLES)?;
+        let mut select = state.pool.prepare(state.db, TABLES)?;
         known.0.clear();
         while select.step()? {
             known.0.insert(select.column_i64(0) as u32);
@@ -154,8 +155,11 @@ fn has_hidden(state: &State, table: u32) -> Result<bool> {
 fn enter(state: &State, table: &Table, key: &[u8], pk: &[u8]) -> Result<()> {
     let rowid = state.db.last_insert_rowid();
     state
-        .db
-        .prepare("INSERT OR REPLACE INTO main.__crsql_hidden (table_id, key, pk) VALUES (?1, ?2, ?3)")?
+        .pool
+        .prepare(
+            state.db,
+            "INSERT OR REPLACE INTO main.__crsql_hidden (table_id, key, pk) VALUES (?1, ?2, ?3)",
+        )?
         .execute(&[ValueRef::Integer(i64::from(table.id)), ValueRef::Blob(key), ValueRef::Blob(pk)])?;
     state.db.set_last_insert_rowid(rowid);
     state.hidden.borrow_mut().0.insert(table.id);
@@ -168,15 +172,15 @@ fn leave(state: &State, table: &Table, key: &[u8]) -> Result<()> {
         orphans::stop_waiting(state, table.id, key)?;
     }
     state
-        .db
-        .prepare("DELETE FROM main.__crsql_hidden WHERE table_id = ?1 AND key = ?2")?
+        .pool
+        .prepare(state.db, "DELETE FROM main.__crsql_hidden WHERE table_id = ?1 AND key = ?2")?
         .execute(&[ValueRef::Integer(i64::from(table.id)), ValueRef::Blob(key)])
 }
 
 fn pk_of(state: &State, table: &Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
     state
-        .db
-        .prepare("SELECT pk FROM main.__crsql_hidden WHERE table_id = ?1 AND key = ?2")?
+        .pool
+        .prepare(state.db, "SELECT pk FROM main.__crsql_hidden WHERE table_id = ?1 AND key = ?2")?
         .query_row(&[ValueRef::Integer(i64::from(table.id)), ValueRef::Blob(key)], |row| {
             Ok(row.column_blob(0).to_vec())
         })
@@ -233,8 +237,9 @@ fn respell(
     let theirs = Stamp { site, version: group.version, seq: group.seq_of(ROW) };
     let known = park::of_row(state, &table.name, &hidden.pk)?;
     if known.iter().any(|(_, change)| change.is_row() && change.stamp == theirs) {
-        let mut update =
-            state.db.prepare("UPDATE OR REPLACE main.__crsql_parked SET pk = ?2 WHERE id = ?1")?;
+        let mut update = state
+            .pool
+            .prepare(state.db, "UPDATE OR REPLACE main.__crsql_parked SET pk = ?2 WHERE id = ?1")?;
         for (id, _) in &known {
             update.execute(&[ValueRef::Integer(*id), ValueRef::Blob(spelled)])?;
         }
@@ -356,8 +361,9 @@ fn held_by(state: &State, table: u32, key: &[u8]) -> Result<Vec<Vec<u8>>> {
     if !has_hidden(state, table)? {
         return Ok(Vec::new());
     }
-    let mut select =
-        state.db.prepare("SELECT key FROM main.__crsql_hidden WHERE table_id = ?1 AND held_by = ?2")?;
+    let mut select = state
+        .pool
+        .prepare(state.db, "SELECT key FROM main.__crsql_hidden WHERE table_id = ?1 AND held_by = ?2")?;
     let args = [ValueRef::Integer(i64::from(table)), ValueRef::Blob(key)];
     keys(&mut select.query(&args)?)
 }
@@ -452,7 +458,8 @@ pub fn note_local(state: &State) -> Result<()> {
 
 /// All hidden rows of a table are to be reconsidered.
 fn doubt_all(state: &State, table: u32) -> Result<()> {
-    let mut select = state.db.prepare("SELECT key FROM main.__crsql_hidden WHERE table_id = ?1")?;
+    let mut select =
+        state.pool.prepare(state.db, "SELECT key FROM main.__crsql_hidden WHERE table_id = ?1")?;
     let args = [ValueRef::Integer(i64::from(table))];
     let all = keys(&mut select.query(&args)?)?;
     all.into_iter().for_each(|key| doubt(state, table, key));
@@ -461,8 +468,9 @@ fn doubt_all(state: &State, table: u32) -> Result<()> {
 
 /// Says why a row is hidden.
 fn tell(state: &State, hidden: &Hidden, reason: &str) -> Result<()> {
-    let mut update =
-        state.db.prepare("UPDATE main.__crsql_parked SET reason = ?2 WHERE id = ?1 AND reason <> ?2")?;
+    let mut update = state
+        .pool
+        .prepare(state.db, "UPDATE main.__crsql_parked SET reason = ?2 WHERE id = ?1 AND reason <> ?2")?;
     hidden
         .changes
         .iter()
@@ -470,7 +478,7 @@ fn tell(state: &State, hidden: &Hidden, reason: &str) -> Result<()> {
 }
 
 /// The canonical keys of the table's rows in the buffer.
-fn written_keys(state: &State, table: &Table) -> Result<BTreeSet<Vec<u8>>> {
+pub fn written_keys(state: &State, table: &Table) -> Result<BTreeSet<Vec<u8>>> {
     let ops = state.ops.borrow();
     let mut keys = BTreeSet::new();
     for op in ops.pending().iter().filter(|op| op.table == table.id) {

@@ -103,7 +103,8 @@ pub fn spread(state: &State) -> Result<()> {
 
 /// Orphans of `child` that wait for a row of `parent`, or for any if the key is empty, are in doubt.
 fn doubt_waiting(state: &State, child: u32, parent: u32, key: &[u8]) -> Result<()> {
-    let mut select = state.db.prepare(
+    let mut select = state.pool.prepare(
+        state.db,
         "SELECT key FROM main.__crsql_orphan
          WHERE parent_id = ?1 AND table_id = ?2 AND (is_key = 0 OR ?3 = x'' OR (is_key = 1 AND wanted = ?3))",
     )?;
@@ -117,7 +118,8 @@ fn doubt_waiting(state: &State, child: u32, parent: u32, key: &[u8]) -> Result<(
 
 /// The keys of the orphans that wait for this row.
 pub fn waiting(state: &State, parent: u32, key: &[u8]) -> Result<Vec<(u32, Vec<u8>)>> {
-    let mut select = state.db.prepare(
+    let mut select = state.pool.prepare(
+        state.db,
         "SELECT table_id, key FROM main.__crsql_orphan WHERE parent_id = ?1 AND is_key = 1 AND wanted = ?2",
     )?;
     let args = [ValueRef::Integer(i64::from(parent)), ValueRef::Blob(key)];
@@ -131,14 +133,15 @@ pub fn waiting(state: &State, parent: u32, key: &[u8]) -> Result<Vec<(u32, Vec<u
 
 fn is_shown(state: &State, table: &Table, key: &[ValueRef<'_>]) -> Result<bool> {
     let sql = format!("SELECT 1 FROM {} WHERE {}", table.sql_name(), table.key_condition());
-    Ok(state.db.prepare(&sql)?.query_i64(key)?.is_some())
+    Ok(state.pool.prepare(state.db, &sql)?.query_i64(key)?.is_some())
 }
 
 /// The canonical keys of shown rows that refer to these values.
 fn children(state: &State, child: &Table, link: &Link, parent: &[ValueRef<'_>]) -> Result<Vec<Vec<u8>>> {
     let sql =
         format!("SELECT {} FROM {} WHERE {}", child.key_list(), child.sql_name(), link.child_condition());
-    canonical_keys(&mut state.db.prepare(&sql)?, child, parent)
+    let mut select = state.pool.prepare(state.db, &sql)?;
+    canonical_keys(&mut select, child, parent)
 }
 
 fn canonical_keys(select: &mut Statement, table: &Table, args: &[ValueRef<'_>]) -> Result<Vec<Vec<u8>>> {
@@ -215,7 +218,7 @@ pub fn reference(state: &State, table: &Table, hidden: &Hidden, link: &Link) -> 
 /// Whether a row that is shown has these values in what a FOREIGN KEY refers to.
 pub fn has_parent(state: &State, link: &Link, values: &[Value]) -> Result<bool> {
     let values: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-    Ok(state.db.prepare(&link.parent_query())?.query_i64(&values)?.is_some())
+    Ok(state.pool.prepare(state.db, &link.parent_query())?.query_i64(&values)?.is_some())
 }
 
 /// The values as the parent tells them apart, packed.
@@ -259,7 +262,7 @@ pub fn default_of(state: &State, table: &Table, column: &str) -> Result<Value> {
     let Some(default) = column.and_then(|column| column.default_sql.as_deref()) else {
         return Ok(Value::Null);
     };
-    let mut select = state.db.prepare(&format!("SELECT ({default})"))?;
+    let mut select = state.pool.prepare(state.db, &format!("SELECT ({default})"))?;
     Ok(select.query_row(&[], |row| Ok(row.column_value(0).to_owned_value()))?.unwrap_or(Value::Null))
 }
 
@@ -271,8 +274,9 @@ pub fn wait(state: &State, table: &Table, key: &[u8], hidden: &Hidden, missing: 
     let (id, key) = (ValueRef::Integer(i64::from(table.id)), ValueRef::Blob(key));
     let rowid = state.db.last_insert_rowid();
     state
-        .db
+        .pool
         .prepare(
+            state.db,
             "INSERT OR REPLACE INTO main.__crsql_orphan (table_id, key, parent_id, is_key, wanted)
              VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
@@ -285,8 +289,8 @@ pub fn wait(state: &State, table: &Table, key: &[u8], hidden: &Hidden, missing: 
         ])?;
     state.db.set_last_insert_rowid(rowid);
     state
-        .db
-        .prepare("UPDATE main.__crsql_hidden SET held_by = NULL WHERE table_id = ?1 AND key = ?2")?
+        .pool
+        .prepare(state.db, "UPDATE main.__crsql_hidden SET held_by = NULL WHERE table_id = ?1 AND key = ?2")?
         .execute(&[id, key])?;
     let wanted = crsql_core::pack::unpack(&missing.wanted).map_err(Error::refused)?;
     let wanted: Vec<String> = wanted.iter().map(super::resolve::spelled).collect();
@@ -299,8 +303,8 @@ pub fn wait(state: &State, table: &Table, key: &[u8], hidden: &Hidden, missing: 
 /// A hidden row waits for no parent any more.
 pub fn stop_waiting(state: &State, table: u32, key: &[u8]) -> Result<()> {
     state
-        .db
-        .prepare("DELETE FROM main.__crsql_orphan WHERE table_id = ?1 AND key = ?2")?
+        .pool
+        .prepare(state.db, "DELETE FROM main.__crsql_orphan WHERE table_id = ?1 AND key = ?2")?
         .execute(&[ValueRef::Integer(i64::from(table)), ValueRef::Blob(key)])
 }
 

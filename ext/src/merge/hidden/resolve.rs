@@ -18,6 +18,12 @@ use std::rc::Rc;
 
 /// Shows and hides rows until those that are shown are those that all rows decide.
 pub fn resolve(state: &State) -> Result<()> {
+    let done = resolve_all(state);
+    state.pool.narrow();
+    done
+}
+
+fn resolve_all(state: &State) -> Result<()> {
     let is_settled = state.in_doubt.borrow().is_empty()
         && state.suspects.borrow().is_empty()
         && state.changed_parents.borrow().is_empty();
@@ -25,6 +31,7 @@ pub fn resolve(state: &State) -> Result<()> {
         return Ok(());
     }
     let _mute = state.mute();
+    state.pool.widen();
     // Triggers are off also because SQLite allows them nothing while it commits.
     state.db.without_triggers(|| {
         state.db.without_foreign_keys(|| {
@@ -259,7 +266,7 @@ impl Rows for Mover<'_> {
                 conditions.join(" AND ")
             );
             let params: Vec<ValueRef<'_>> = values.iter().map(Value::as_ref).collect();
-            let mut select = state.db.prepare(&sql)?;
+            let mut select = state.pool.prepare(state.db, &sql)?;
             let mut rows = select.query(&params)?;
             while rows.step()? {
                 let key: Vec<ValueRef<'_>> =
@@ -321,8 +328,11 @@ impl Rows for Mover<'_> {
         let (state, table) = (self.state, &*self.table);
         let Some(row) = load(state, table, &hidden.key)? else { return Ok(()) };
         state
-            .db
-            .prepare("UPDATE main.__crsql_hidden SET held_by = ?3 WHERE table_id = ?1 AND key = ?2")?
+            .pool
+            .prepare(
+                state.db,
+                "UPDATE main.__crsql_hidden SET held_by = ?3 WHERE table_id = ?1 AND key = ?2",
+            )?
             .execute(&[
                 ValueRef::Integer(i64::from(table.id)),
                 ValueRef::Blob(&hidden.key),
