@@ -20,6 +20,7 @@ pub mod plans;
 pub mod process;
 pub mod rng;
 pub mod site;
+pub mod special;
 pub mod value;
 
 pub use exchange::{assert_converged, assert_same_tables, exchange_all, pull, sync};

@@ -1,6 +1,8 @@
 //! Columns of types other than register: what SQL does to them, and what replicas make of it together.
 
 use crsql_tests::exchange::sync_all;
+use crsql_tests::rng::seeds;
+use crsql_tests::special::{all, lists};
 use crsql_tests::{Site, TempDir, assert_converged, site, sites, sync};
 
 const HITS: &str = r#"CREATE TABLE t (id INTEGER PRIMARY KEY NOT NULL, n INTEGER NOT NULL DEFAULT 0, name TEXT);
@@ -467,4 +469,10 @@ fn an_insert_numbers_a_column_that_came_after_a_type_after_it() {
     assert_eq!(a.rows(order), ["'x'|0", "'min(low)'|1", "'late'|2", "'counter(n)'|3"]);
     a.exec("UPDATE t SET late = 6, x = 7, low = 2, n = 3");
     assert_eq!(a.rows(order), ["'x'|0", "'late'|1", "'min(low)'|2", "'counter(n)'|3"], "registers first");
+}
+
+#[test]
+fn random_histories_of_ordered_lists_agree_on_every_place() {
+    let seen = all(lists::history, seeds(15), 70);
+    assert!(seen.rare > 0, "no two replicas chose one place");
 }

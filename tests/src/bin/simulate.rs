@@ -6,19 +6,52 @@
 //! history takes the next; `--steps` the steps of a history; `--replay SEED` runs one, shrinks it if it fails and
 //! prints its script; `--only 1,5,9` replays those steps; `--go-on` does not stop at a failure.
 //!
+//! `--about counter`, `max`, `min` or `text` makes tables of such columns; `--about unique`, `foreign-keys` or `lists`
+//! runs the histories of [`crsql_tests::special`] instead, which are not shrunk.
+//!
 //! Single-threaded: everything follows from the seeds.
 
-use crsql_tests::history::shrink::{failure_of, shrink};
+use crsql_core::column::ColumnType;
+use crsql_tests::history::shrink::{failure_of, failure_text, shrink};
 use crsql_tests::history::{Plan, coverage, run};
+use crsql_tests::special::{History, foreign_keys, lists, unique};
 use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 /// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(10);
+/// Histories that have no model look through a replica after so many steps: looking takes longer than the step.
+const LOOK_EVERY: usize = 6;
 /// How many runs shrinking may take.
 const SHRINKING_RUNS: usize = 600;
 
+/// What histories are about.
+#[derive(Clone, Copy)]
+enum About {
+    /// What the model knows: everything, or columns of a type.
+    Model(Option<ColumnType>),
+    /// What has an expectation of its own.
+    Special(History),
+}
+
+impl About {
+    fn named(name: &str) -> Option<About> {
+        Some(match name {
+            "everything" => About::Model(None),
+            "counter" => About::Model(Some(ColumnType::Counter)),
+            "max" => About::Model(Some(ColumnType::Max)),
+            "min" => About::Model(Some(ColumnType::Min)),
+            "text" => About::Model(Some(ColumnType::Text)),
+            "unique" => About::Special(unique::history),
+            "foreign-keys" => About::Special(foreign_keys::history),
+            "lists" => About::Special(lists::history),
+            _ => return None,
+        })
+    }
+}
+
 struct Options {
+    about: About,
     duration: Duration,
     operations: u64,
     seed: u64,
@@ -33,7 +66,7 @@ fn main() {
         Ok(options) => options,
         Err(message) => {
             eprintln!(
-                "{message}\nusage: simulate [--minutes N | --seconds N | --operations N] [--seed N] [--steps N] [--replay SEED [--only N,N,...]] [--go-on]"
+                "{message}\nusage: simulate [--minutes N | --seconds N | --operations N] [--seed N] [--steps N] [--about TYPE] [--replay SEED [--only N,N,...]] [--go-on]"
             );
             std::process::exit(2);
         }
@@ -47,6 +80,7 @@ fn main() {
 
 fn options() -> Result<Options, String> {
     let mut options = Options {
+        about: About::Model(None),
         duration: Duration::from_secs(10),
         operations: u64::MAX,
         seed: 0,
@@ -62,6 +96,11 @@ fn options() -> Result<Options, String> {
             continue;
         }
         let value = words.next().ok_or(format!("{word} needs a value"))?;
+        if word == "--about" {
+            options.about =
+                About::named(&value).ok_or(format!("--about {value:?}: there are no such histories"))?;
+            continue;
+        }
         let number =
             || value.replace('_', "").parse::<u64>().map_err(|_| format!("{word} {value:?}: not a number"));
         match word.as_str() {
@@ -92,12 +131,17 @@ fn simulate(options: &Options) -> u64 {
     // The shrunk script is worth more than the first panic's message, which it repeats.
     std::panic::set_hook(Box::new(|_| {}));
     while start.elapsed() < options.duration && operations < options.operations {
-        let plan = Plan::of_seed_with_schema(options.seed + histories, options.steps);
-        match catch_unwind(|| run(&plan)) {
-            Ok(taken) => operations += taken as u64,
-            Err(_) => {
+        let seed = options.seed + histories;
+        match history(options, seed) {
+            Ok(taken) => operations += taken,
+            Err(failure) => {
                 failures += 1;
-                report(&plan, options.steps);
+                match options.about {
+                    About::Model(_) => report(&plan(options, seed), options.steps),
+                    About::Special(_) => {
+                        println!("FAILED: seed {seed} of {} steps: {failure}", options.steps)
+                    }
+                }
                 if !options.go_on {
                     break;
                 }
@@ -108,12 +152,11 @@ fn simulate(options: &Options) -> u64 {
             printed = Instant::now();
             let rate = operations as f64 / start.elapsed().as_secs_f64();
             println!(
-                "{:>6} s  {operations} operations, {rate:.0}/s, {histories} histories, seeds {}..{}, {failures} failed, {} of {} rare events",
+                "{:>6} s  {operations} operations, {rate:.0}/s, {histories} histories, seeds {}..{}, {failures} failed{}",
                 start.elapsed().as_secs(),
                 options.seed,
                 options.seed + histories,
-                coverage::seen().len(),
-                coverage::RARE.len()
+                seen_so_far(options.about)
             );
         }
     }
@@ -121,6 +164,9 @@ fn simulate(options: &Options) -> u64 {
         "{operations} operations in {histories} histories, {failures} failed, {} s",
         start.elapsed().as_secs()
     );
+    if let About::Special(_) = options.about {
+        return failures;
+    }
     let seen = coverage::seen();
     for what in coverage::RARE {
         println!("{:>12}  {what}", seen.get(what).copied().unwrap_or(0));
@@ -128,10 +174,42 @@ fn simulate(options: &Options) -> u64 {
     failures
 }
 
+/// What of the rare events was seen, where they are counted.
+fn seen_so_far(about: About) -> String {
+    match about {
+        About::Model(_) => format!(", {} of {} rare events", coverage::seen().len(), coverage::RARE.len()),
+        About::Special(_) => String::new(),
+    }
+}
+
+fn plan(options: &Options, seed: u64) -> Plan {
+    let about = match options.about {
+        About::Model(about) => about,
+        About::Special(_) => None,
+    };
+    Plan { about, only: options.only.clone(), ..Plan::of_seed_with_schema(seed, options.steps) }
+}
+
+/// Runs the history of a seed; the operations it took, or what it failed with.
+fn history(options: &Options, seed: u64) -> Result<u64, String> {
+    let caught = match options.about {
+        About::Model(_) => {
+            let plan = plan(options, seed);
+            catch_unwind(|| run(&plan) as u64)
+        }
+        About::Special(history) => catch_unwind(|| history(seed, options.steps, LOOK_EVERY).operations),
+    };
+    caught.map_err(|error| failure_text(&*error))
+}
+
 /// Runs one history; true if it is sound.
 fn replay(options: &Options) -> bool {
-    let mut plan = Plan::of_seed_with_schema(options.seed, options.steps);
-    plan.only = options.only.clone();
+    if let About::Special(_) = options.about {
+        let failure = history(options, options.seed).err();
+        println!("{}", failure.as_deref().unwrap_or("sound"));
+        return failure.is_none();
+    }
+    let plan = plan(options, options.seed);
     println!("{plan:?}");
     std::panic::set_hook(Box::new(|_| {}));
     let failure = failure_of(&plan);

@@ -26,6 +26,7 @@ pub use twin::Twin;
 use crate::exchange::{assert_converged, pull};
 use crate::{Rng, TempDir};
 use coverage::{saw, trace};
+use crsql_core::column::ColumnType;
 use crsql_core::merge::TieBreak;
 use std::rc::Rc;
 
@@ -45,6 +46,8 @@ pub struct Plan {
     pub only: Option<Vec<usize>>,
     /// Tables that follow from the seed, instead of the fixed ones.
     pub generated_schema: bool,
+    /// Tables whose columns have this type, instead of either.
+    pub about: Option<ColumnType>,
     /// What decides between equal clocks.
     pub tie_break: TieBreak,
     /// Whether raw exchange may drop the identity of changes, as code written for cr-sqlite does.
@@ -69,6 +72,7 @@ impl Plan {
             operations,
             only: None,
             generated_schema: false,
+            about: None,
             tie_break: TieBreak::Site,
             nine_columns: rng.one_in(4),
             late_schema: rng.one_in(2),
@@ -128,7 +132,11 @@ impl History {
     fn new(plan: &Plan) -> History {
         let mut rng = Rng::new(plan.seed);
         let dir = TempDir::new();
-        let schema = if plan.generated_schema { Schema::generated(&mut rng) } else { Schema::fixed() };
+        let schema = match plan.about {
+            Some(kind) => Schema::of_type(kind, &mut rng),
+            None if plan.generated_schema => Schema::generated(&mut rng),
+            None => Schema::fixed(),
+        };
         for table in &schema.tables {
             trace(|| table.ddl(true));
         }

@@ -313,6 +313,44 @@ impl Schema {
         }
         Schema { tables }
     }
+
+    /// Tables of a seed of which all columns but one have this type. Some replicas declare some of them late.
+    pub fn of_type(kind: ColumnType, rng: &mut Rng) -> Schema {
+        let plain =
+            |name: &str, declared, affinity| ColumnSpec::plain(name, declared, affinity, SqlValue::Null);
+        let integer = plain("id", "INTEGER", Affinity::Integer);
+        let (text, blob) = (plain("name", "TEXT", Affinity::Text), plain("b", "BLOB", Affinity::Blob));
+        let keys = [
+            vec![integer],
+            vec![text.collated(Collation::NoCase), plain("n", "INTEGER", Affinity::Integer)],
+            vec![blob],
+        ];
+        let table = |(at, key): (usize, Vec<ColumnSpec>)| {
+            let typed = |name: &str| match kind {
+                ColumnType::Text => plain(name, "TEXT", Affinity::Text).typed(kind),
+                _ => plain(name, "", Affinity::Blob).typed(kind),
+            };
+            let mut columns = vec![plain("x", "", Affinity::Blob)];
+            columns.extend(["y z", "q\"c", "été"].iter().take(1 + rng.below(3)).map(|name| typed(name)));
+            for column in &mut columns[1..] {
+                column.late_type = rng.one_in(3);
+                if kind != ColumnType::Counter && rng.one_in(2) {
+                    column.default = column.stored(rng.pick(&[5.into(), SqlValue::text("dflt")]));
+                }
+            }
+            TableSpec {
+                name: NAMES[at].into(),
+                key: key.into_iter().map(|column| ColumnSpec { not_null: true, ..column }).collect(),
+                columns,
+                strict: false,
+                without_rowid: rng.one_in(3),
+                generated: None,
+                triggers: rng.one_in(4),
+                late: at > 0 && rng.one_in(6),
+            }
+        };
+        Schema { tables: keys.into_iter().enumerate().map(table).collect() }
+    }
 }
 
 const NAMES: [&str; 8] = ["t", "order", "a b", "quo\"te", "été", "it's", "select", "Upper.Dot"];

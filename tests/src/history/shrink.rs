@@ -5,6 +5,7 @@
 //! another way than before is not looked at.
 
 use super::{Plan, coverage, run};
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A failing history, shrunk.
@@ -49,8 +50,12 @@ pub fn shrink(plan: &Plan, runs: usize) -> Option<Shrunk> {
 
 /// Runs a plan and gives the message that it fails with.
 pub fn failure_of(plan: &Plan) -> Option<String> {
-    let caught = catch_unwind(AssertUnwindSafe(|| run(plan))).err()?;
+    catch_unwind(AssertUnwindSafe(|| run(plan))).err().map(|caught| failure_text(&*caught))
+}
+
+/// The message of a panic that was caught.
+pub fn failure_text(caught: &(dyn Any + Send)) -> String {
     let text = caught.downcast_ref::<String>().cloned();
     let text = text.or_else(|| caught.downcast_ref::<&str>().map(|text| text.to_string()));
-    Some(text.unwrap_or_else(|| "a panic without a message".into()))
+    text.unwrap_or_else(|| "a panic without a message".into())
 }
