@@ -1,8 +1,8 @@
 //! FOREIGN KEYs over random histories: what is shown is what all rows decide, whatever came when, and with every policy.
 
-use super::{Taken, hidden, name};
+use super::{Taken, hear, hidden, name};
 use crate::exchange::{ARRIVALS, deliver};
-use crate::{NO_ROWS, Rng, Site, SqlValue, assert_converged, exchange_all, pull, site, sites};
+use crate::{NO_ROWS, Rng, Site, SqlValue, assert_converged, exchange_all, site, sites};
 use crsql_core::clash::Rank;
 use crsql_core::ids::SiteId;
 use crsql_core::merge::{CellClock, Stamp};
@@ -262,16 +262,7 @@ pub fn history(seed: u64, steps: usize, every: usize) -> Taken {
                     at.exec("ROLLBACK");
                 }
             }
-            6 | 7 => drop(pull(at, of)),
-            8 => at.merge(&of.changes()),
-            9 => {
-                let mut changes = of.changes();
-                deliver(at, &mut changes, *rng.pick(&ARRIVALS));
-            }
-            _ => {
-                let nine: Vec<_> = of.changes().iter().map(|change| change[..9].to_vec()).collect();
-                at.merge(&nine);
-            }
+            way => hear(at, of, way - 6, &mut rng),
         }
         if step % every != 0 {
             continue;

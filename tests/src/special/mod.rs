@@ -7,7 +7,8 @@ pub mod foreign_keys;
 pub mod lists;
 pub mod unique;
 
-use crate::Site;
+use crate::exchange::{ARRIVALS, deliver};
+use crate::{Rng, Site, pull};
 use std::ops::AddAssign;
 
 /// What a history came to.
@@ -56,7 +57,20 @@ fn hidden(site: &Site) -> Vec<String> {
     site.rows(r#"SELECT DISTINCT "table", pk FROM crsql_conflicts ORDER BY 1, 2"#)
 }
 
+/// Lets a replica hear of another in one of five ways; the first two are a changeset.
+fn hear(at: &Site, of: &Site, way: usize, rng: &mut Rng) {
+    match way {
+        0 | 1 => drop(pull(at, of)),
+        2 => at.merge(&of.changes()),
+        3 => deliver(at, &mut of.changes(), *rng.pick(&ARRIVALS)),
+        _ => {
+            let nine: Vec<_> = of.changes().iter().map(|change| change[..9].to_vec()).collect();
+            at.merge(&nine);
+        }
+    }
+}
+
 /// Gives a replica that has not written yet an id that follows from the seed, so that a seed is one history for ever.
-fn name(site: &Site, rng: &mut crate::Rng) {
+fn name(site: &Site, rng: &mut Rng) {
     site.exec(&format!("SELECT crsql_new_site(x'{:016x}{:016x}')", rng.bits(), rng.bits()));
 }

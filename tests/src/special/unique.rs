@@ -1,8 +1,7 @@
 //! UNIQUE by winner over random histories: what is shown is what all rows decide, whatever came when.
 
-use super::{Taken, hidden, name};
-use crate::exchange::{ARRIVALS, deliver};
-use crate::{Rng, Site, SqlValue, assert_converged, exchange_all, pull, sites};
+use super::{Taken, hear, hidden, name};
+use crate::{Rng, Site, SqlValue, assert_converged, exchange_all, sites};
 use crsql_core::clash::{Rank, shown};
 use crsql_core::ids::SiteId;
 use crsql_core::merge::{CellClock, Stamp};
@@ -97,16 +96,7 @@ pub fn history(seed: u64, steps: usize, every: usize) -> Taken {
                     "COMMIT"
                 });
             }
-            5 | 6 => drop(pull(at, of)),
-            7 => at.merge(&of.changes()),
-            8 => {
-                let mut changes = of.changes();
-                deliver(at, &mut changes, *rng.pick(&ARRIVALS));
-            }
-            _ => {
-                let nine: Vec<_> = of.changes().iter().map(|change| change[..9].to_vec()).collect();
-                at.merge(&nine);
-            }
+            way => hear(at, of, way - 5, &mut rng),
         }
         if step % every != 0 {
             continue;
