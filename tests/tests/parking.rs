@@ -185,6 +185,22 @@ fn deleting_or_replacing_a_row_drops_what_is_parked_for_it() {
 }
 
 #[test]
+fn deleting_a_row_drops_what_is_parked_under_another_spelling_of_its_key() {
+    let key = "id TEXT COLLATE NOCASE PRIMARY KEY NOT NULL";
+    for spelled in ["k", "K"] {
+        let new = site(&format!("CREATE TABLE t ({key}, x, z); CRR t"));
+        let old = site(&format!("CREATE TABLE t ({key}, x); CRR t"));
+        new.exec(&format!("INSERT INTO t VALUES ('{spelled}', 'x', 'z')"));
+        pull(&old, &new);
+        assert_eq!(old.rows("SELECT cid FROM crsql_parked"), ["'z'"]);
+        old.exec("DELETE FROM t WHERE id LIKE 'k'");
+        assert_eq!(old.rows("SELECT * FROM crsql_parked"), NO_ROWS, "{spelled}");
+        pull(&new, &old);
+        assert_converged(&[&new, &old]);
+    }
+}
+
+#[test]
 fn a_row_known_only_by_a_parked_column_exists() {
     let (new, old) = (site(NEW), site(OLD));
     new.exec("INSERT INTO t VALUES (1, 'x', 'z')");
