@@ -231,6 +231,18 @@ fn without_enforcement_local_orphans_wait_like_others() {
 }
 
 #[test]
+fn a_child_that_was_written_before_its_parent_outlives_an_action_that_ends_children() {
+    let [a, b] = sites(&format!("PRAGMA foreign_keys = off; {}", family("cascade", "ON DELETE CASCADE")));
+    a.exec("INSERT INTO c VALUES (10, 1, 'early')");
+    assert_eq!(hidden(&a), ["'c'|x'01090a'"]);
+    b.exec("INSERT INTO p VALUES (1, '')");
+    sync(&a, &b);
+    assert_eq!(a.rows("SELECT * FROM c"), ["10|1|'early'"]);
+    assert_converged(&[&a, &b]);
+    assert_sound(&[&a, &b]);
+}
+
+#[test]
 fn parents_may_be_named_by_unique_columns_and_lose_them() {
     let schema = "PRAGMA foreign_keys = off; CREATE TABLE p (id INTEGER PRIMARY KEY NOT NULL, code TEXT COLLATE NOCASE UNIQUE);
         SELECT crsql_as_crr('p', '{\"unique\":\"winner\"}');

@@ -107,6 +107,7 @@ fn a_trigger_may_write_the_row_that_a_merge_wrote_in_every_shape_of_table() {
         // Both are told the same: the second time there is nothing to change.
         plain.exec("UPDATE t SET v = 'wxyz' WHERE id = 1");
         a.apply(&plain.changeset());
+        assert_eq!(a.own_site_version(), 2, "what the trigger wrote is told: {key} {rest} {when}");
         b.apply(&plain.changeset());
         assert_eq!(b.rows("SELECT size FROM t ORDER BY v DESC"), ["4", "2"], "{key} {rest} {when}");
         sync(&a, &b);
