@@ -51,7 +51,7 @@ export async function importDb(
 ): Promise<void> {
   const wasmUrl = options.wasmUrl === undefined ? undefined : String(options.wasmUrl);
   const { storage = "auto", keepSite = false } = options;
-  await once(options, { kind: "import", name, storage, bytes, keepSite, wasmUrl }, true);
+  await once(options, { kind: "import", name, storage, bytes, keepSite, wasmUrl });
 }
 
 /** What `importDb()` takes besides. */
@@ -66,11 +66,7 @@ export async function deleteDb(name: string, options: Pick<OpenOptions, "workerU
   await once(options, { kind: "delete", name });
 }
 
-async function once(
-  options: Pick<OpenOptions, "workerUrl" | "wasmUrl" | "text">,
-  request: ToWorker,
-  needsModule = false,
-): Promise<void> {
+async function once(options: Pick<OpenOptions, "workerUrl" | "wasmUrl" | "text">, request: ToWorker): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const channel = startWorker(options, (message) => {
       channel.terminate();
@@ -78,14 +74,13 @@ async function once(
       else resolve();
     });
     channel.post(request);
-    if (needsModule) void offer(channel, options, true);
+    if (request.kind === "import") void offer(channel, options, true);
   });
 }
 
 /** Gives a worker the compiled module, or word that there will be none. */
 async function offer(channel: Channel, options: Pick<OpenOptions, "wasmUrl" | "text">, wanted: boolean): Promise<void> {
-  const wasmUrl = options.wasmUrl === undefined ? undefined : String(options.wasmUrl);
-  const module = wanted ? await compiled(wasmUrl, options.text ?? false) : undefined;
+  const module = wanted ? await compiled(options.wasmUrl, options.text ?? false) : undefined;
   try {
     channel.post({ kind: "module", module });
   } catch {

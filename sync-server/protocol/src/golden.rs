@@ -258,8 +258,8 @@ proptest! {
     }
 }
 
-#[test]
-fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
+/// The changeset of one row with one column, as the document has it.
+fn milk(claims: &VersionVector) -> Blob {
     use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
     let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
     let (site, table) = (writer.site(SITE), writer.table("todo", 1, &["title"]));
@@ -267,7 +267,12 @@ fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
     writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1) });
     writer.value(crsql_core::value::ValueRef::Text(b"milk"));
     writer.end_row();
-    let body = Blob(writer.finish(&VersionVector::default(), false));
+    Blob(writer.finish(claims, false))
+}
+
+#[test]
+fn a_frame_of_one_row_travels_without_what_the_frame_says_already() {
+    let body = milk(&VersionVector::default());
     let whole = Frame { seq_hi: 0, last_seq: 0, body, ..frame() };
     let bytes = rmp_serde::to_vec(&whole).unwrap();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -327,14 +332,7 @@ fn one_row_of_five_columns_takes_hardly_more_than_its_values_and_its_identity() 
 
 #[test]
 fn a_short_frame_is_as_the_document_shows_it() {
-    use crsql_core::changeset::{GroupHeader, RunHeader, Writer};
-    let mut writer = Writer::new(crsql_core::merge::TieBreak::Site);
-    let (site, table) = (writer.site(SITE), writer.table("todo", 1, &["title"]));
-    let group = GroupHeader { columns: vec![1], col_version: 1, site, version: 7, ..Default::default() };
-    writer.begin_run(&RunHeader { table, cl: 1, groups: vec![group], first_key: Some(1) });
-    writer.value(crsql_core::value::ValueRef::Text(b"milk"));
-    writer.end_row();
-    let body = Blob(writer.finish(&versions(7, 7), false));
+    let body = milk(&versions(7, 7));
     let mut told = Lexicon::default();
     let short = told.shorten(&Frame { seq_hi: 0, last_seq: 0, body, ..frame() }).unwrap();
     let hex: String = rmp_serde::to_vec(&short).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();

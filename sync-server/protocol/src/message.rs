@@ -10,11 +10,11 @@ mod handshake;
 pub use control::{
     DigestEntry, DigestRange, DigestRequest, DigestResponse, Error, Goaway, Ping, Pong, Presence,
 };
-pub(crate) use data::CODEC_SHORT;
 pub use data::{
     Ack, Batch, CODEC_PLAIN, CODEC_ZSTD, ChainAt, Credit, Empty, Frame, Have, NameRecord, Names, Need,
     NeededPart, Partial, Pos, Push, Rejected,
 };
+pub(crate) use data::{CODEC_SHORT, SMALL_BYTES_MAX};
 pub use handshake::{
     Ancestry, Cursor, Head, Hello, Plan, READ, SchemaAction, SchemaId, Snapshot, Terms, WRITE, Welcome,
     features,

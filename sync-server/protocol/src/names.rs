@@ -11,15 +11,12 @@ use crsql_core::ids::SiteId;
 
 use crate::code::{Code, Fault};
 use crate::limits::{NAME_BYTES_MAX, NAMES_BYTES_MAX};
-use crate::message::{CODEC_PLAIN, CODEC_SHORT, Frame, NameRecord, Names};
+use crate::message::{CODEC_PLAIN, CODEC_SHORT, Frame, NameRecord, Names, SMALL_BYTES_MAX};
 use crate::wire::Blob;
 
 /// The kinds of [`NameRecord`]. Others have a number like any name and are of no use.
 const SITE: u8 = 0;
 const TABLE: u8 = 1;
-
-/// Longer bodies travel as they are: what their envelope takes is nothing beside the rest.
-const SHORT_BYTES_MAX: usize = 4096;
 
 /// The names of one direction.
 #[derive(Debug, Default)]
@@ -49,7 +46,7 @@ impl Lexicon {
 
     /// A whole and small frame in its short form, with new names added. None if it has none: send it as it is.
     pub fn shorten(&mut self, frame: &Frame) -> Option<Frame> {
-        if frame.codec != CODEC_PLAIN || !frame.is_whole() || frame.body.0.len() > SHORT_BYTES_MAX {
+        if frame.codec != CODEC_PLAIN || !frame.is_whole() || frame.body.0.len() > SMALL_BYTES_MAX {
             return None;
         }
         let version = frame.site_version;

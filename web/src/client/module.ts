@@ -11,8 +11,8 @@ const modules = new Map<string, Promise<WebAssembly.Module | undefined>>();
  * @param url where it is, if not beside this file
  * @param text whether it is to have columns of type text
  */
-export function compiled(url: string | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
-  const key = url ?? (text ? "with texts" : "");
+export function compiled(url: string | URL | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
+  const key = String(url ?? (text ? "with texts" : ""));
   let module = modules.get(key);
   if (module === undefined) {
     module = compile(url, text);
@@ -23,7 +23,7 @@ export function compiled(url: string | undefined, text: boolean): Promise<WebAss
   return module;
 }
 
-async function compile(url: string | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
+async function compile(url: string | URL | undefined, text: boolean): Promise<WebAssembly.Module | undefined> {
   try {
     // Bundlers look for exactly these words.
     const beside = text ? new URL("./crsql-text.wasm", import.meta.url) : new URL("./crsql.wasm", import.meta.url);

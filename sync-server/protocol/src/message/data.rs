@@ -19,7 +19,7 @@ const CODEC_BARE: u8 = 2;
 pub(crate) const CODEC_SHORT: u8 = 0xff;
 
 /// Longer bodies travel as they are: what their envelope takes is nothing beside the rest.
-const BARE_BYTES_MAX: usize = 4096;
+pub(crate) const SMALL_BYTES_MAX: usize = 4096;
 
 record! {
     /// A frame as it travels.
@@ -51,7 +51,7 @@ impl Serialize for Frame {
             let (site_version, last_seq, chain) = (self.site_version, self.last_seq, self.chain);
             return (site_version, last_seq, chain, BlobRef(&self.body.0)).serialize(serializer);
         }
-        let is_small = self.codec == CODEC_PLAIN && self.body.0.len() <= BARE_BYTES_MAX;
+        let is_small = self.codec == CODEC_PLAIN && self.body.0.len() <= SMALL_BYTES_MAX;
         let bare = is_small.then(|| changeset::bare(&self.body.0, self.site)).flatten();
         let (codec, body) = match &bare {
             Some(bare) => (CODEC_BARE, &bare[..]),
